@@ -1,0 +1,175 @@
+"""Decoding: from a trained model to sentences, one token at a time over a key/value cache."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attn import masks
+from attn.transformer import Transformer
+
+
+class Decoded(NamedTuple):
+    """Sentences that a model has written.
+
+    tokens: (batch, length) without the beginning token, with the end token where one was reached, then
+    padding.
+    scores: (batch,) natural log-probability of each sentence; from `beam_search` divided by its length
+    penalty.
+    """
+
+    tokens: Int[Tensor, "batch length"]
+    scores: Float[Tensor, " batch"]
+
+
+@torch.no_grad()
+def greedy_decode(
+    model: Transformer, source: Int[Tensor, "batch source_length"], *, max_length: int, use_cache: bool = True
+) -> Decoded:
+    """Take the likeliest token at each step, for each sentence until its end token or `max_length` tokens.
+
+    Shapes: source (batch, source_length), padded with model.pad. Without `use_cache` every step runs the
+    whole prefix again: the same tokens, for more work. The model is run as in evaluation, without dropout,
+    and left in the mode it was in.
+
+    Errors: ValueError for a max_length below 1.
+    """
+    with _steps(model, source, max_length, use_cache) as steps:
+        batch = source.size(0)
+        tokens = source.new_full((batch, max_length), model.pad)
+        scores = torch.zeros(batch, device=source.device)
+        done = torch.zeros(batch, dtype=torch.bool, device=source.device)
+        newest = source.new_full((batch,), model.bos)
+        for step in range(max_length):
+            log_p, newest = steps.log_probabilities(newest).max(dim=-1)
+            newest = newest.masked_fill(done, model.pad)
+            scores = log_p.masked_fill(done, 0.0) + scores
+            tokens[:, step] = newest
+            done = done | (newest == model.eos)
+            if done.all():
+                return Decoded(tokens[:, : step + 1], scores)
+        return Decoded(tokens, scores)
+
+
+@torch.no_grad()
+def beam_search(
+    model: Transformer,
+    source: Int[Tensor, "batch source_length"],
+    *,
+    max_length: int,
+    width: int = 4,
+    length_penalty: float = 0.6,
+    use_cache: bool = True,
+) -> Decoded:
+    """Keep the `width` likeliest beginnings of each sentence; return the best finished sentence.
+
+    Finished sentences compete by log-probability / ((5 + length) / 6)^length_penalty, their length counting
+    the end token (Wu et al. 2016, equation 14, without the coverage term); 0 compares plain log-
+    probabilities and favours short sentences. A search ends when `width` sentences have ended, or
+    when no beginning can still win. A sentence that has not ended after `max_length` tokens competes as it
+    stands. Width 1 is greedy decoding.
+
+    Shapes and modes as in `greedy_decode`. Errors: ValueError for a width or max_length below 1 or a
+    negative penalty.
+    """
+    if width < 1:
+        raise ValueError(f"width must be at least 1, got {width}")
+    if length_penalty < 0:
+        raise ValueError(f"length_penalty cannot be negative, got {length_penalty}")
+
+    def penalty(length: int) -> float:
+        return ((5 + length) / 6) ** length_penalty
+
+    with _steps(model, source.repeat_interleave(width, dim=0), max_length, use_cache) as steps:
+        batch, device = source.size(0), source.device
+        first_row = torch.arange(batch, device=device)[:, None] * width
+        # All beams begin alike, so all but the first start as impossible: they would only repeat it.
+        alive = torch.tensor([0.0] + [-torch.inf] * (width - 1), device=device).expand(batch, width)
+        tokens = source.new_full((batch, width, max_length), model.pad)
+        best = source.new_full((batch, max_length), model.pad)
+        best_score = alive.new_full((batch,), -torch.inf)
+        n_ended = torch.zeros(batch, dtype=torch.long, device=device)
+        newest = source.new_full((batch * width,), model.bos)
+        for step in range(max_length):
+            log_p = steps.log_probabilities(newest).unflatten(0, (batch, width))
+            vocabulary = log_p.size(-1)
+            # Twice the width: even if every beam ends here, `width` beginnings go on.
+            n_candidates = min(2 * width, width * vocabulary)
+            candidate, index = (alive[..., None] + log_p).flatten(1).topk(n_candidates, dim=-1)
+            beam, token = index // vocabulary, index % vocabulary
+            sentences = tokens.gather(1, beam[..., None].expand(-1, -1, max_length))
+            sentences[..., step] = token
+
+            ends = token == model.eos
+            # An end counts only among the best `width`, as any token does.
+            finished = candidate.masked_fill(~ends, -torch.inf)[:, :width] / penalty(step + 1)
+            best, best_score = _keep_better(best, best_score, finished, sentences)
+
+            alive, order = candidate.masked_fill(ends, -torch.inf).topk(min(width, n_candidates), dim=-1)
+            tokens = sentences.gather(1, order[..., None].expand(-1, -1, max_length))
+            newest = token.gather(1, order).flatten()
+            n_ended = n_ended + finished.isfinite().sum(dim=-1)
+            alive = alive.masked_fill((n_ended >= width)[:, None], -torch.inf)
+            # What a beginning could reach at most: no further loss, the longest length.
+            if (best_score >= alive[:, 0] / penalty(max_length)).all():
+                break
+            steps.reorder((first_row + beam.gather(1, order)).flatten())
+        else:
+            best, best_score = _keep_better(best, best_score, alive / penalty(max_length), tokens)
+        longest = int((best != model.pad).sum(dim=-1).max()) if batch else 0
+        return Decoded(best[:, :longest], best_score)
+
+
+def _keep_better(
+    best: Tensor, best_score: Tensor, scores: Tensor, sentences: Tensor
+) -> tuple[Int[Tensor, "batch length"], Float[Tensor, " batch"]]:
+    top, which = scores.max(dim=-1)
+    better = top > best_score
+    winner = sentences[torch.arange(len(which), device=which.device), which]
+    return torch.where(better[:, None], winner, best), torch.where(better, top, best_score)
+
+
+@contextmanager
+def _steps(model: Transformer, source: Tensor, max_length: int, use_cache: bool) -> Iterator["_Steps"]:
+    """The model's steps, in evaluation mode; then every module is back in its own mode, come what may."""
+    if max_length < 1:
+        raise ValueError(f"max_length must be at least 1, got {max_length}")
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield _Steps(model, source, use_cache)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class _Steps:
+    """Log-probabilities of the next token, step by step, over a cache or over the whole prefix."""
+
+    def __init__(self, model: Transformer, source: Tensor, use_cache: bool):
+        self.model, self.use_cache = model, use_cache
+        self.memory = model.encode(source)
+        self.memory_mask = masks.padding(source, model.pad)
+        self.caches = model.start_caches(self.memory) if use_cache else None
+        self.prefix = source.new_empty((source.size(0), 0))
+
+    def log_probabilities(self, newest: Tensor) -> Float[Tensor, "batch vocabulary"]:
+        tokens = newest[:, None]
+        if not self.use_cache:
+            self.prefix = tokens = torch.cat([self.prefix, tokens], dim=1)
+        logits = self.model.decode(tokens, self.memory, self.memory_mask, caches=self.caches)[:, -1]
+        logits = logits.to(
+            torch.promote_types(logits.dtype, torch.float32)
+        )  # sums of half-precision logs lose digits
+        # Padding and a second beginning are never what a sentence goes on with.
+        logits[:, [self.model.pad, self.model.bos]] = -torch.inf
+        return torch.log_softmax(logits, dim=-1)
+
+    def reorder(self, rows: Tensor) -> None:
+        for cache in self.caches or []:
+            # Beams never leave their sentence, so the memory's keys and values stay in place.
+            cache.self_attention.reorder(rows)
+        self.prefix = self.prefix[rows]

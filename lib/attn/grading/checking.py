@@ -1,0 +1,284 @@
+"""Judges an answer: which cases pass, and for one that fails the name of the mistake.
+
+A mistake is named by running the bank of known mistakes on the same inputs: the answer is said to make the
+one whose results it has. Where none agrees, what can be measured is reported: an error and its line, a wrong
+shape or dtype, NaN, the first difference. What was expected is never shown where the answer is a value.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from attn.grading.calling import Array, Outcome, call, freeze_tensor, same, thaw
+from attn.grading.exercise import Case, Exercise, Mistake, load
+
+VISIBLE_SEED = 2017  # of the cases in notebooks; marks are given on other seeds
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `examine` found.
+
+    Attributes:
+      status: "right", "wrong" (some cases may pass all the same) or "blank".
+      passed: case name → whether it counts as passed.
+      mistakes: names of the known mistakes that explain the answer.
+      text: all that is to be said to the learner.
+    """
+
+    exercise: str
+    status: str
+    points: int
+    out_of: int
+    passed: dict[str, bool] = field(repr=False)
+    mistakes: tuple[str, ...]
+    text: str = field(repr=False)
+
+    def _ipython_display_(self) -> None:
+        """Nothing: `check` has printed the text. nbgrader reads the displayed number of points instead."""
+        if _nbgrader():
+            raise NotImplementedError  # IPython then falls back to __repr__
+
+    def __repr__(self) -> str:
+        return f"{self.points}"
+
+
+def check(answer: Any, id: str) -> Result:
+    """Print how `answer` to the exercise `id` does, and return the Result.
+
+    Raises ValueError for an unknown id; under nbgrader, AssertionError where the answer earns nothing.
+    """
+    result = examine(load(id), answer)
+    print(result.text)
+    if _nbgrader() and result.points == 0:
+        raise AssertionError(f"{id}: 0 of {result.out_of} points")
+    return result
+
+
+def _nbgrader() -> bool:
+    return "NBGRADER_EXECUTION" in os.environ
+
+
+def examine(exercise: Exercise, answer: Any, seed: int = VISIBLE_SEED) -> Result:
+    """Run `answer` on every case with inputs from `seed` and judge it. Never raises because of the answer."""
+    got = _outcomes(exercise, answer, seed)
+    if all(outcome.blank for outcome in got):
+        text = f"{exercise.name}: not answered yet ({exercise.points} points wait for you)."
+        return _result(exercise, "blank", [False] * len(got), (), text)
+
+    wanted = [
+        _viewed(exercise, case, call(exercise, exercise.reference, case, seed), seed)
+        for case in exercise.cases
+    ]
+    seen = [_viewed(exercise, case, outcome, seed) for case, outcome in zip(exercise.cases, got, strict=True)]
+    passed = [_alike(w, s, exercise.tolerance) for w, s in zip(wanted, seen, strict=True)]
+
+    if any(passed) and not exercise.holds_values and not any(outcome.stopped for outcome in got):
+        # In reverse, so that an answer that counts its calls gives itself away.
+        again = _outcomes(exercise, answer, seed, backwards=True)
+        for case, first, second in zip(exercise.cases, got, again, strict=True):
+            if not _alike(first, second, exercise.tolerance):
+                text = (
+                    f"{exercise.name}: 0 of {exercise.points} points.\n"
+                    f"Called twice with the same input ({case.name}), it gave two different answers.\n"
+                    "Think: what does it keep from one call to the next, or draw at random?"
+                )
+                return _result(exercise, "wrong", [False] * len(got), (), text)
+    if all(passed):
+        return _result(exercise, "right", passed, (), _praise(exercise))
+
+    named = _named(exercise, seen, passed, seed)
+    names = tuple(mistake.name for mistake, _ in named)
+    if named and named[0][0].equivalent:
+        mistake = named[0][0]
+        note = f"It is not the usual answer, but equivalent: {mistake.name}.\n{mistake.hint}"
+        text = f"{_praise(exercise)}\n{note}"
+        return _result(exercise, "right", [True] * len(got), names, text)
+    if exercise.kind == "find the bug" and not all(
+        ok for ok, case in zip(passed, exercise.cases, strict=True) if not case.points
+    ):
+        # A test that fails on right code finds nothing, however many broken ones it fails on.
+        credit = [False] * len(got)
+    else:
+        credit = passed
+    lines = [_cases(exercise, passed, credit)]
+    if named:
+        lines += [_told(mistake, cases, len(exercise.cases) - sum(passed)) for mistake, cases in named]
+    if not named or exercise.kind == "find the bug":
+        lines += _diagnosis(exercise, wanted, seen, passed, seed)
+    return _result(exercise, "wrong", credit, names, "\n".join(line for line in lines if line))
+
+
+def _result(
+    exercise: Exercise, status: str, credit: Sequence[bool], names: tuple[str, ...], text: str
+) -> Result:
+    passed = {case.name: ok for case, ok in zip(exercise.cases, credit, strict=True)}
+    points = sum(case.points for case in exercise.cases if passed[case.name])
+    return Result(exercise.id, status, points, exercise.points, passed, names, text)
+
+
+def _outcomes(exercise: Exercise, answer: Any, seed: int, *, backwards: bool = False) -> list[Outcome]:
+    found: dict[str, Outcome] = {}
+    for case in reversed(exercise.cases) if backwards else exercise.cases:
+        found[case.name] = call(exercise, answer, case, seed)
+        if found[case.name].stopped:
+            break
+    left_out = Outcome(problem="not run, because the case before it was stopped", stopped=True)
+    return [found.get(case.name, left_out) for case in exercise.cases]
+
+
+def _viewed(exercise: Exercise, case: Case, outcome: Outcome, seed: int) -> Outcome:
+    """The outcome as it is compared: through the exercise's view where it has one."""
+    if exercise.view is None or not outcome.arrays:
+        return outcome
+    try:
+        tensors = exercise.view(*case.make(seed), *map(thaw, outcome.arrays.values()))
+    except (ValueError, RuntimeError) as error:
+        return Outcome(problem=str(error).splitlines()[0], mutated=outcome.mutated)
+    return Outcome({name: freeze_tensor(name, x) for name, x in tensors.items()}, mutated=outcome.mutated)
+
+
+def _alike(a: Outcome, b: Outcome, tolerance: float) -> bool:
+    """Whether two outcomes are the same: results, changes to the inputs, and problems word for word."""
+    return (
+        a.arrays.keys() == b.arrays.keys()
+        and a.mutated == b.mutated
+        and (bool(a.arrays) or a.problem == b.problem)
+        and all(same(a.arrays[name], b.arrays[name], tolerance) for name in a.arrays)
+    )
+
+
+def _named(
+    exercise: Exercise, seen: Sequence[Outcome], passed: Sequence[bool], seed: int
+) -> list[tuple[Mistake, list[str]]]:
+    """The known mistakes that explain the failing cases, each with the names of those it explains.
+
+    A mistake with the answer's outcome in every case is the one. Otherwise each failing case may have one.
+    """
+    failing = [i for i, ok in enumerate(passed) if not ok]
+    explains: list[tuple[Mistake, list[int], int]] = []
+    for mistake in exercise.mistakes:
+        outcomes = [
+            _viewed(exercise, case, call(exercise, mistake.answer, case, seed), seed)
+            for case in exercise.cases
+        ]
+        alike = [_alike(o, s, exercise.tolerance) for o, s in zip(outcomes, seen, strict=True)]
+        # An error alone explains nothing: too many things raise the same one.
+        if all(alike) and any(s.arrays for s in seen):
+            return [(mistake, [exercise.cases[i].name for i in failing])]
+        explains.append((mistake, [i for i in failing if alike[i] and seen[i].arrays], sum(alike)))
+    if exercise.kind == "find the bug":
+        return []  # a test that is partly like a bad one is not that one
+    named: list[tuple[Mistake, list[str]]] = []
+    left = set(failing)
+    while left and len(named) < 2:
+        mistake, cases, _ = max(explains, key=lambda e: (len(left.intersection(e[1])), e[2]))
+        if not left.intersection(cases) or mistake.equivalent:
+            break
+        named.append((mistake, [exercise.cases[i].name for i in sorted(left.intersection(cases))]))
+        left -= set(cases)
+    return named
+
+
+def _praise(exercise: Exercise) -> str:
+    count = len(exercise.cases)
+    return f"{exercise.name}: right, all {count} cases pass ({exercise.points} of {exercise.points} points)."
+
+
+def _cases(exercise: Exercise, passed: Sequence[bool], credit: Sequence[bool]) -> str:
+    points = sum(case.points for case, ok in zip(exercise.cases, credit, strict=True) if ok)
+    score = f"({points} of {exercise.points} points)"
+    lines = [f"{exercise.name}: {sum(passed)} of {len(passed)} cases pass {score}."]
+    for case, ok in zip(exercise.cases, passed, strict=True):
+        lines.append(f"  {'✓' if ok else '✗'} {_title(exercise, case, ok)}")
+    return "\n".join(lines)
+
+
+def _title(exercise: Exercise, case: Case, ok: bool) -> str:
+    if exercise.kind != "find the bug":
+        return case.name
+    if case.points:
+        return f"{'caught' if ok else 'slips through'}: {case.name}"
+    return f"{'accepted' if ok else 'wrongly rejected'}: {case.name}"
+
+
+def _told(mistake: Mistake, cases: list[str], failing: int) -> str:
+    where = "" if len(cases) == failing else f" (in: {', '.join(cases)})"
+    return f"This looks like a known mistake{where}: {mistake.name}.\nThink: {mistake.hint}"
+
+
+def _diagnosis(
+    exercise: Exercise, wanted: Sequence[Outcome], seen: Sequence[Outcome], passed: Sequence[bool], seed: int
+) -> list[str]:
+    """What can be measured of the first case that fails."""
+    first = passed.index(False)
+    case, expected, got = exercise.cases[first], wanted[first], seen[first]
+    if exercise.kind == "find the bug":
+        told = f"What your test said: {got.problem}." if got.problem else ""
+        return [f"First: {case.name}.", told, _at(got.line), f"Think: {case.hint}" if case.hint else ""]
+    if exercise.holds_values:
+        told = got.problem or (
+            "it is still missing" if got.blank else "this is not it, and not a mistake known here"
+        )
+        return [f"{case.name}: {told}.", f"Think: {case.hint}" if case.hint else ""]
+    lines = [f"The first case that fails: {case.name}{_shapes(case.make(seed))}."]
+    lines.append(_difference(exercise, case, expected, got, seed))
+    lines.append(_at(got.line))
+    lines.append(f"Think: {case.hint}" if case.hint else "")
+    return lines
+
+
+def _at(line: str) -> str:
+    return f"  in the line: {line}" if line else ""
+
+
+def _shapes(inputs: tuple[Any, ...]) -> str:
+    shapes = [str(tuple(x.shape)) if isinstance(x, torch.Tensor) else str(x) for x in inputs]
+    return f", input {', '.join(shapes)}" if shapes else ""
+
+
+def _difference(exercise: Exercise, case: Case, expected: Outcome, got: Outcome, seed: int) -> str:
+    if got.problem:
+        return f"It did not get that far: {got.problem}."
+    if got.blank:
+        return "It returned nothing (None): is a `return` missing?"
+    if got.mutated:
+        number = got.mutated[0] + 1
+        return f"It changed its argument number {number}. The caller still needs that: make a new tensor."
+    for name, right in expected.arrays.items():
+        mine = got.arrays[name]
+        if mine.shape != right.shape:
+            return f"{name} has the shape {mine.shape}, expected {right.shape}."
+        if mine.dtype != right.dtype:
+            return f"{name} has the dtype {mine.dtype}, expected {right.dtype}."
+        strange = sum(x != x for x in mine.numbers)
+        if strange and not any(x != x for x in right.numbers):
+            return f"{name} holds {strange} NaN among {len(mine.numbers)} numbers."
+    for measure in exercise.measures:
+        told = measure(case.make(seed), {name: thaw(array) for name, array in got.arrays.items()})
+        if told:
+            return told
+    return next(
+        _first_difference(name, right, got.arrays[name], exercise.tolerance)
+        for name, right in expected.arrays.items()
+        if not same(right, got.arrays[name], exercise.tolerance)
+    )
+
+
+def _first_difference(name: str, right: Array, mine: Array, tolerance: float) -> str:
+    for position, (r, m) in enumerate(zip(right.numbers, mine.numbers, strict=True)):
+        if not same(Array((), "", (r,)), Array((), "", (m,)), tolerance):
+            index = (
+                [int(i) for i in torch.unravel_index(torch.tensor(position), right.shape)]
+                if right.shape
+                else []
+            )
+            return f"{name}{index} is {_number(m)}, expected {_number(r)}."
+    raise AssertionError("no difference")  # only called where there is one
+
+
+def _number(x: Any) -> str:
+    return f"{x:.4g}" if isinstance(x, float) else str(x)

@@ -1,0 +1,1 @@
+"""The exercises, one module per chapter, named chNN_<lesson>; each holds a tuple EXERCISES."""

@@ -1,0 +1,50 @@
+"""Where the real data sets come from: every file with its public address and its SHA-256. The only such
+table.
+"""
+
+from typing import NamedTuple
+
+
+class RemoteFile(NamedTuple):
+    """One file of a data set: its name here, where it is published, the SHA-256 of its bytes."""
+
+    name: str
+    url: str
+    sha256: str
+
+
+class Source(NamedTuple):
+    """A data set: its title, its folder in ATTN_DATA and in the cache, its files."""
+
+    title: str
+    folder: str
+    files: tuple[RemoteFile, ...]
+
+
+_MULTI30K_URL = (
+    "https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a"
+    "/data/task1/raw/"
+)
+_MULTI30K_SHA256 = {
+    "test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+    "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+    "test_2016_flickr.fr.gz": "6d326e188d259fb1d04ac19eae3af956559b3a0b93d7635e56c90987c40c8b90",
+    "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+    "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+    "train.fr.gz": "622e75069e9f4c577425c4f277116ce66e63a2401c0a2312d90073cb12379a3c",
+    "val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+    "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+    "val.fr.gz": "ca3106f1a72390591d25f6c45cb4cd39dec4cd3f123e099748a3ce5256c160e9",
+}
+
+
+def _multi30k(language: str) -> Source:
+    names = [
+        f"{split}.{side}.gz" for split in ("train", "val", "test_2016_flickr") for side in ("en", language)
+    ]
+    files = tuple(RemoteFile(name, _MULTI30K_URL + name, _MULTI30K_SHA256[name]) for name in names)
+    return Source(f"Multi30k, English to {language}", "multi30k", files)
+
+
+# Elliott et al. 2016, "Multi30K: Multilingual English-German Image Descriptions"; for research use.
+SOURCES = {"multi30k": _multi30k("de"), "multi30k-fr": _multi30k("fr")}
