@@ -1,8 +1,11 @@
-"""MultiHeadAttention beside a bare fused projection + `scaled_dot_product_attention`, and beside `nn.MultiheadAttention`."""
+"""MultiHeadAttention beside a bare fused projection + `scaled_dot_product_attention`, and beside
+`nn.MultiheadAttention`.
+"""
 
 import resource
 import subprocess
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +16,11 @@ from attn.masks import causal, to_torch_mha
 from attn.multihead import MultiHeadAttention
 from benchmarks.pairs import Ratio, compare, must_equal
 
-SHAPES = {"full": [(32, 256), (8, 1024)], "small": [(4, 32)]}  # (batch, length)
+# (batch, length), and the bar for the full forward pass beside nn.MultiheadAttention.
+SHAPES: dict[str, dict[tuple[int, int], float | None]] = {
+    "full": {(32, 256): 0.85, (8, 1024): 0.75},
+    "small": {(4, 32): None},
+}
 
 
 class Bare(nn.Module):
@@ -25,71 +32,69 @@ class Bare(nn.Module):
 
     def forward(self, x: Tensor, is_causal: bool) -> Tensor:
         batch, length, d_model = x.shape
-        qkv = self.W_qkv(x).view(batch, length, 3, self.n_heads, d_model // self.n_heads).permute(2, 0, 3, 1, 4)
-        output = F.scaled_dot_product_attention(*qkv.unbind(0), is_causal=is_causal)
+        qkv = self.W_qkv(x).view(batch, length, 3, self.n_heads, d_model // self.n_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        output = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
         return self.W_o(output.transpose(1, 2).reshape(batch, length, d_model))
 
 
 def run(size: str = "full", d_model: int = 512, n_heads: int = 8) -> list[Ratio]:
     """All comparisons at the present number of threads."""
-    results = []
     torch.manual_seed(0)
     ours = MultiHeadAttention(d_model, n_heads).eval()
-    bare, theirs = Bare(ours), to_torch(ours)
-    pairs, seconds = (9, 0.4) if size == "full" else (3, 0.0)
-    for batch, length in SHAPES[size]:
+    results = []
+    for (batch, length), bar in SHAPES[size].items():
         x = torch.randn(batch, length, d_model)
-        forbidden = to_torch_mha(causal(length))
-
-        for is_causal in (False, True):
-            kind = "causal" if is_causal else "full"
-            of_torch = {"attn_mask": forbidden, "is_causal": True} if is_causal else {}
-
-            def forward_ours() -> Tensor:
-                return ours(x, causal=is_causal, need_weights=False)[0]
-
-            def forward_bare() -> Tensor:
-                return bare(x, is_causal)
-
-            def forward_theirs() -> Tensor:
-                return theirs(x, x, x, need_weights=False, **of_torch)[0]
-
-            must_equal(forward_ours(), forward_bare())
-            must_equal(forward_ours(), forward_theirs())
-            where = f"({batch}, {length}) {kind}"
-            bar = None
-            if (batch, length, is_causal) in {(32, 256, False): 1, (8, 1024, False): 1}:
-                bar = 0.85 if length == 256 else 0.75
-            with torch.no_grad():
-                results.append(
-                    compare(f"attention forward {where} / bare", forward_ours, forward_bare, pairs=pairs, seconds=seconds, bar=1.03)
-                )
-                results.append(
-                    compare(
-                        f"attention forward {where} / nn.MHA", forward_ours, forward_theirs, pairs=pairs, seconds=seconds, bar=bar
-                    )
-                )
-            results.append(
-                compare(
-                    f"attention forward+backward {where} / bare",
-                    lambda: forward_ours().sum().backward(),
-                    lambda: forward_bare().sum().backward(),
-                    pairs=pairs,
-                    seconds=seconds,
-                    bar=1.03,
-                )
-            )
+        results += _compare(size, ours, x, is_causal=False, bar=bar)
+        results += _compare(size, ours, x, is_causal=True, bar=None)
     return results
 
 
-def memory_growth(lengths: tuple[int, ...] = (2048, 4096, 8192), *, need_weights: bool = False) -> list[float]:
-    """Peak memory (MB) that one forward pass adds to the process at each length, batch 1, 8 heads of width 16."""
-    return [float(_peak_of(length, need_weights)) for length in lengths]
+def _compare(
+    size: str, ours: MultiHeadAttention, x: Tensor, *, is_causal: bool, bar: float | None
+) -> list[Ratio]:
+    bare, theirs = Bare(ours), to_torch(ours)
+    batch, length, _ = x.shape
+    of_torch = {"attn_mask": to_torch_mha(causal(length)), "is_causal": True} if is_causal else {}
+
+    def forward_ours() -> Tensor:
+        return ours(x, causal=is_causal, need_weights=False)[0]
+
+    def forward_bare() -> Tensor:
+        return bare(x, is_causal)
+
+    def forward_theirs() -> Tensor:
+        return theirs(x, x, x, need_weights=False, **of_torch)[0]
+
+    must_equal(forward_ours(), forward_bare())
+    must_equal(forward_ours(), forward_theirs())
+    settings: dict[str, Any] = {"pairs": 9, "seconds": 0.4} if size == "full" else {"pairs": 3, "seconds": 0}
+    name = f"attention ({batch}, {length}) {'causal' if is_causal else 'full'}"
+    with torch.no_grad():
+        results = [
+            compare(f"{name} forward / bare", forward_ours, forward_bare, bar=1.03, **settings),
+            compare(f"{name} forward / nn.MHA", forward_ours, forward_theirs, bar=bar, **settings),
+        ]
+    both = compare(
+        f"{name} forward+backward / bare",
+        lambda: forward_ours().sum().backward(),
+        lambda: forward_bare().sum().backward(),
+        bar=1.03,
+        **settings,
+    )
+    return [*results, both]
 
 
-def _peak_of(length: int, need_weights: bool) -> str:
+def memory_growth(
+    lengths: tuple[int, ...] = (2048, 4096, 8192), *, need_weights: bool = False
+) -> dict[int, float]:
+    """Peak memory (MB) that one forward pass adds to the process, by length; batch 1, 8 heads of width 16."""
+    return {length: _peak_of(length, need_weights) for length in lengths}
+
+
+def _peak_of(length: int, need_weights: bool) -> float:
     command = [sys.executable, "-m", "benchmarks.attention", str(length), str(int(need_weights))]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _main(length: int, need_weights: bool) -> None:

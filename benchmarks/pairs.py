@@ -12,7 +12,9 @@ from torch import Tensor
 
 @dataclass
 class Ratio:
-    """Ours over theirs: below 1 ours is faster. Medians over the pairs, with the quartiles of CPU time beside."""
+    """Ours over theirs: below 1 ours is faster. Medians over the pairs, with the quartiles of CPU time
+    beside.
+    """
 
     name: str
     wall: float
@@ -23,12 +25,15 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether the CPU-time ratio keeps the bar; None where there is none. CPU time is the steadier on a shared machine."""
+        """Whether the CPU-time ratio keeps the bar; None where there is none. CPU time is the steadier on a
+        shared machine.
+        """
         return None if self.bar is None else self.cpu <= self.bar
 
     def __str__(self) -> str:
         verdict = "" if self.bar is None else f"  bar {self.bar:.2f} {'met' if self.met else 'MISSED'}"
-        return f"{self.name:58s} cpu {self.cpu:5.2f} [{self.low:.2f}, {self.high:.2f}]  wall {self.wall:5.2f}{verdict}"
+        cpu = f"cpu {self.cpu:5.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.name:58s} {cpu}  wall {self.wall:5.2f}{verdict}"
 
 
 def compare(
@@ -42,7 +47,8 @@ def compare(
 ) -> Ratio:
     """Run ours and theirs alternately, each time long enough (about `seconds`) to read the clock well.
 
-    Interleaving lets both feel the same neighbours; the order alternates, so that neither always inherits the other's caches.
+    Interleaving lets both feel the same neighbours; the order alternates, so that neither always inherits
+    the other's caches.
     """
     once = min(_spent(ours)[0], _spent(ours)[0])  # the first call warms up
     theirs()
@@ -65,7 +71,9 @@ def _spent(work: Callable[[], object], repeats: int = 1) -> tuple[float, float]:
 
 
 def must_equal(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
-    """Both sides compute the same, or their times mean nothing. Raises AssertionError with the largest difference."""
+    """Both sides compute the same, or their times mean nothing. Raises AssertionError with the largest
+    difference.
+    """
     difference = (ours - theirs).abs().max().item()
     assert difference <= tolerance, f"the two sides differ by {difference:.1e}: nothing to compare"
 
@@ -75,5 +83,7 @@ def machine() -> str:
     model = "unknown CPU"
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as lines:
-            model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+            model = next(
+                (line.split(":")[1].strip() for line in lines if line.startswith("model name")), model
+            )
     return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"

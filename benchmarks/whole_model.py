@@ -1,7 +1,8 @@
-"""The whole Transformer beside `nn.Transformer` with the same weights: a training step, and greedy decoding."""
+"""The whole Transformer beside `nn.Transformer` with the same weights: a training step, greedy decoding."""
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,39 +16,43 @@ from benchmarks.pairs import Ratio, compare, must_equal
 
 
 class TorchTransformer(nn.Module):
-    """`nn.Transformer` between copies of our embeddings and projection: what one writes with torch.nn alone."""
+    """`nn.Transformer` between copies of our embeddings and projection: what torch.nn alone can do."""
 
     def __init__(self, ours: Transformer):
         super().__init__()
         twin = Transformer(**ours.config)
         twin.load_state_dict(ours.state_dict())
-        self.embed_source, self.embed_target, self.to_logits = twin.embed_source, twin.embed_target, twin.to_logits
-        self.stacks, self.pad = to_torch(ours.stacks), ours.pad
+        self.embed_source, self.embed_target, self.to_logits = (
+            twin.embed_source,
+            twin.embed_target,
+            twin.to_logits,
+        )
+        self.encoder, self.decoder = to_torch(ours.stacks.encoder), to_torch(ours.stacks.decoder)
+        self.pad = ours.pad
         self.train(ours.training)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.decode(target, self.encode(source), source)
+        return self.to_logits(self.decode(target, self.encode(source), source))
 
     def encode(self, source: Tensor) -> Tensor:
-        return self.stacks.encoder(self.embed_source(source), src_key_padding_mask=source == self.pad)
+        return self.encoder(self.embed_source(source), src_key_padding_mask=source == self.pad)
 
     def decode(self, target: Tensor, memory: Tensor, source: Tensor) -> Tensor:
-        vectors = self.stacks.decoder(
+        return self.decoder(
             self.embed_target(target),
             memory,
             tgt_mask=to_torch_mha(causal(target.size(1))),
             memory_key_padding_mask=source == self.pad,
             tgt_is_causal=True,
         )
-        return self.to_logits(vectors)
 
     @torch.no_grad()
     def greedy(self, source: Tensor, length: int, bos: int) -> Tensor:
-        """Greedy decoding as it is usually written with nn.Transformer: the whole prefix again at every step."""
+        """Greedy decoding as usually written with nn.Transformer: the whole prefix again at every step."""
         memory = self.encode(source)
         tokens = source.new_full((source.size(0), 1), bos)
         for _ in range(length):
-            logits = self.decode(tokens, memory, source)[:, -1]
+            logits = self.to_logits(self.decode(tokens, memory, source)[:, -1])
             logits[:, [self.pad, bos]] = -torch.inf
             tokens = torch.cat([tokens, logits.argmax(dim=-1, keepdim=True)], dim=1)
         return tokens[:, 1:]
@@ -72,9 +77,9 @@ def _model(vocabulary: int, d_model: int, dropout: float) -> Transformer:
 
 
 def training_step(size: str = "full") -> list[Ratio]:
-    """Forward, loss, backward, clipping and a fused Adam step: d_model 256, 4 heads, 3+3 layers, d_ff 1024, vocabulary 8000,
-    batch 64, lengths 24/24. Without dropout both sides compute the same. With it each has its own: torch.nn also drops attention weights
-    and activations, the paper (and ours) does not.
+    """Forward, loss, backward, clipping and a fused Adam step: d_model 256, 4 heads, 3+3 layers, d_ff 1024,
+    vocabulary 8000, batch 64, lengths 24/24. Without dropout both sides compute the same. With it each has
+    its own: torch.nn also drops attention weights and activations, the paper (and ours) does not.
     """
     vocabulary, d_model, batch, length = (8000, 256, 64, 24) if size == "full" else (50, 16, 4, 8)
     source, target = _sentences(vocabulary, batch, length), _sentences(vocabulary, batch, length + 1)
@@ -94,7 +99,7 @@ def training_step(size: str = "full") -> list[Ratio]:
     return results
 
 
-def _step(model: nn.Module, source: Tensor, target: Tensor):  # noqa: ANN202
+def _step(model: nn.Module, source: Tensor, target: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
@@ -115,14 +120,18 @@ def _sentences(vocabulary: int, batch: int, length: int) -> Tensor:
 
 
 def decoding(size: str = "full") -> list[Ratio]:
-    """Greedy decoding of 64 sentences, 64 tokens each, over the cache, beside nn.Transformer with the whole prefix at every step."""
+    """Greedy decoding of 64 sentences, 64 tokens each, over the cache, beside nn.Transformer with the whole
+    prefix at every step.
+    """
     vocabulary, d_model, batch, length = (8000, 256, 64, 64) if size == "full" else (50, 16, 4, 6)
     ours = _model(vocabulary, d_model, 0.0).eval()
     ours.eos = -1  # no sentence ends early: both write all tokens
     theirs = TorchTransformer(ours).eval()
     source = _sentences(vocabulary, batch, length)
     tokens = greedy_decode(ours, source, max_length=length).tokens
-    assert torch.equal(tokens, theirs.greedy(source, length, ours.bos)), "the two sides decode different tokens"
+    assert torch.equal(tokens, theirs.greedy(source, length, ours.bos)), (
+        "the two sides decode different tokens"
+    )
     return [
         compare(
             f"greedy decoding {batch} x {length} / nn.Transformer",
@@ -136,7 +145,9 @@ def decoding(size: str = "full") -> list[Ratio]:
 
 
 def decoding_exponent(lengths: tuple[int, ...] = (32, 64, 128, 256), repeats: int = 3) -> float:
-    """p in time = c · length^p of cached greedy decoding (CPU time, 64 sentences): 1 = each token costs the same."""
+    """p in time = c · length^p of cached greedy decoding (CPU time, 64 sentences): 1 = each token costs the
+    same.
+    """
     model = _model(8000, 256, 0.0).eval()
     model.eos = -1
     source = _sentences(8000, 64, 24)

@@ -1,6 +1,7 @@
 """What nbval cannot see in a notebook; and that nbval, our hook and the canonicaliser keep their promises."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -59,7 +60,7 @@ def test_common_parts_are_the_ones_of_the_template(path):
 @each
 def test_is_in_the_clean_form(path):
     text = path.read_text(encoding="utf-8")
-    assert text == canonicaliser.to_text(canonicaliser.canonical(nbformat.reads(text, as_version=4), path))
+    assert text == canonicaliser.to_text(canonicaliser.canonical(canonicaliser.from_text(text), path))
 
 
 @each_executed
@@ -124,7 +125,7 @@ def test_claims_are_asserted(path):
 def test_lesson_has_its_frame(path):
     first, everything = read(path).cells[0].source, markdown(path)
     assert re.match(rf"# {path.stem[:2]}\b", first), "the title begins with the lesson's number"
-    for part in (r"\bminutes?\b", r"prerequisites?", r"after this you can"):
+    for part in (r"\bminutes?\b", r"you need", r"after this you can"):
         assert re.search(part, first, re.IGNORECASE), f"the first cell lacks: {part}"
     for heading in ("What we have verified", "Exercises", "References"):
         assert re.search(rf"^#+ .*{heading}", everything, re.MULTILINE | re.IGNORECASE), heading
@@ -295,6 +296,20 @@ def test_canonicaliser_puts_in_what_is_common_and_is_idempotent(tmp_path):
     assert canonicaliser.main([str(path)]) == 0
     assert path.read_bytes() == first
     assert canonicaliser.main(["--check", str(path)]) == 0
+
+
+def test_canonicaliser_gives_lasting_ids_to_cells_that_have_none(tmp_path):
+    path = write(tmp_path / "notebooks" / "01_made.ipynb", new_code_cell("a = 1"), new_code_cell("a = 1"))
+    raw = json.loads(path.read_text())
+    for cell in raw["cells"]:
+        del cell["id"]
+    made = []
+    for _ in range(2):
+        path.write_text(json.dumps(raw))
+        assert canonicaliser.main(["--no-execute", str(path)]) == 0
+        made.append([cell.id for cell in read(path).cells])
+    assert made[0] == made[1]
+    assert len(set(made[0])) == 4
 
 
 def test_canonicaliser_keeps_the_last_outputs_of_a_skipped_cell(tmp_path):

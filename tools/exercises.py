@@ -3,8 +3,8 @@
     python -m tools.exercises            write every exercises/NN_*.ipynb
     python -m tools.exercises --check    change nothing; fail where exercises/ is not what solutions/ gives
 
-What is between `### BEGIN SOLUTION` and `### END SOLUTION` becomes `# YOUR CODE HERE`, outputs are cleared, cells are
-locked, checksums are written into nbgrader's metadata (schema 3).
+What is between `### BEGIN SOLUTION` and `### END SOLUTION` becomes `# YOUR CODE HERE`, outputs are cleared,
+cells are locked, checksums are written into nbgrader's metadata (schema 3).
 """
 
 import argparse
@@ -28,7 +28,7 @@ STEPS = (CheckCellMetadata, LockCells, ClearSolutions, ClearOutput, ComputeCheck
 
 
 def blank(solved: NotebookNode, path: Path) -> NotebookNode:
-    """The exercise notebook, to stand at `path`, of a solved one. Raises ValueError for wrong nbgrader metadata."""
+    """The exercise notebook, to stand at `path`, of a solved one. Raises ValueError for wrong metadata."""
     notebook = nbformat.from_dict(dict(canonical(solved, path)))
     try:
         for step in STEPS:
@@ -40,9 +40,7 @@ def blank(solved: NotebookNode, path: Path) -> NotebookNode:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.exercises", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; fail where a file is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where one is out of date")
     check = parser.parse_args(arguments).check
 
     made = {}

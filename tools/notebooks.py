@@ -12,6 +12,7 @@ to stderr, is left as it was.
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import sys
@@ -82,7 +83,6 @@ def canonical(notebook: NotebookNode, path: Path) -> NotebookNode:
     notebook.metadata = nbformat.from_dict(METADATA)
     _put_badge(notebook, path)
     _put_setup(notebook)
-    _name_cells(notebook)
     number = 0
     for cell in notebook.cells:
         kept = {key: value for key, value in cell.metadata.items() if key in CELL_METADATA and value != []}
@@ -110,27 +110,32 @@ def _put_badge(notebook: NotebookNode, path: Path) -> None:
 
 
 def _put_setup(notebook: NotebookNode) -> None:
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    if code and (code[0].get("id") == SETUP_ID or code[0].source.startswith(SETUP.splitlines()[0])):
-        setup = code[0]
-    else:
-        setup = nbformat.v4.new_code_cell()
-        notebook.cells.insert(1, setup)
-    setup.id = SETUP_ID
-    setup.source = SETUP
-
-
-def _name_cells(notebook: NotebookNode) -> None:
-    """Keep the ids that cells have; one that has none, or another cell's, gets one made from its text."""
-    seen: set[str] = set()
+    first_line = SETUP.splitlines()[0]
     for cell in notebook.cells:
-        name = cell.get("id", "")
-        text = cell.cell_type + cell.source
+        if cell.id == SETUP_ID or cell.source.startswith(first_line):
+            break
+    else:
+        cell = nbformat.v4.new_code_cell()
+        notebook.cells.insert(1, cell)
+    cell.id = SETUP_ID
+    cell.source = SETUP
+
+
+def from_text(text: str) -> NotebookNode:
+    """The notebook that a file holds. A cell without an id of its own gets one made from its text (nbformat
+    would draw one at random, another one each time).
+    """
+    raw = json.loads(text)
+    raw["nbformat_minor"] = max(5, raw["nbformat_minor"])
+    seen: set[str] = set()
+    for cell in raw["cells"]:
+        name, source = cell.get("id", ""), "".join(cell["source"])
         while not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) or name in seen:
-            name = hashlib.sha256(text.encode()).hexdigest()[:8]
-            text += "+"
-        cell.id = name
+            name = hashlib.sha256(source.encode()).hexdigest()[:8]
+            source += "+"
+        cell["id"] = name
         seen.add(name)
+    return nbformat.reads(json.dumps(raw), as_version=4)
 
 
 def to_text(notebook: NotebookNode) -> str:
@@ -198,7 +203,7 @@ def _make(path: Path, options: argparse.Namespace) -> bool:
     """Bring one notebook into the clean form or, with --check, say whether it is. True where all is well."""
     try:
         before = path.read_text(encoding="utf-8")
-        notebook = canonical(nbformat.reads(before, as_version=4), path)
+        notebook = canonical(from_text(before), path)
         skipped = []
         if not (options.check or options.no_execute):
             choice = {"gpu": options.gpu, "real_data": options.real_data}

@@ -54,12 +54,13 @@ RECIPES = {
         layers=3,
         heads=4,
         dropout=0.1,
-        batch_size=64,
+        batch_size=32,
         learning_rate=1e-3,
         label_smoothing=0.1,
         example="A man is riding a horse.",
         epochs=2,
         share_embeddings="all",
+        task={"lowercase": True},
     ),
 }
 
@@ -77,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as request:  # argparse's way to end, after --help and after an error
         return request.code if isinstance(request.code, int) else 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"attn: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _complain(error)
     except KeyboardInterrupt as interrupt:
         print(f"attn: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
@@ -145,8 +145,8 @@ def train(options: argparse.Namespace) -> int:
             validate_every=ceil(len(task.train) / settings["batch_size"]),  # each epoch
         )
     except KeyboardInterrupt as interrupt:
-        again = f"attn train {options.task} --resume{_at(options)}"
-        raise KeyboardInterrupt(f"{interrupt}; go on with: {again}") from None
+        again = f"; go on with: attn train {options.task} --resume{_at(options)}" if path.exists() else ""
+        raise KeyboardInterrupt(f"{str(interrupt) or 'stopped'}{again}") from None
     if rank == 0:
         step, loss = history.validation[-1]
         say(f"{step} steps in {time.monotonic() - started:.0f} s, validation loss {loss:.3f} nats per token")
@@ -173,16 +173,29 @@ def translate(options: argparse.Namespace) -> int:
 
     model, task = load_translator(path)
     model.to(pick_device(options.device))
-    for sentence in options.sentences or map(str.rstrip, sys.stdin):
-        if not sentence and not options.sentences:
-            print()  # an empty line stays one, so that lines keep corresponding
+    code = 0
+    for sentence in options.sentences or map(str.strip, sys.stdin):
+        # An empty line, and one that cannot be translated, give an empty line: lines keep corresponding.
+        if not sentence:
+            print(flush=True)
             continue
-        prepared = task.prepare(sentence)
+        try:
+            prepared = task.prepare(sentence)
+        except ValueError as error:
+            print(flush=True)
+            code = _complain(error)
+            continue
         [answer] = translations(model, task, [prepared], beam=options.beam)
         print(answer, flush=True)
         if task.name == "numbers":
             print(_verdict(prepared, answer, task.options["language"]), file=sys.stderr)
-    return 0
+    return code
+
+
+def _complain(error: Exception) -> int:
+    """One line on stderr, and the exit code for bad input."""
+    print(f"attn: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 def _verdict(sentence: str, answer: str, language: str) -> str:

@@ -149,9 +149,7 @@ def fence() -> Finding:
     """Whether other people's notebooks can be graded behind a wall (bubblewrap, Linux only)."""
     own = "grade only notebooks that you trust"
     if platform.system() != "Linux":
-        return Finding(
-            "WARN", "fence", f"bubblewrap exists only on Linux: {own}, or grade in a Linux container"
-        )
+        return Finding("WARN", "fence", f"bubblewrap is for Linux: {own}, or grade in a Linux container")
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return Finding("WARN", "fence", f"bubblewrap is not installed: {own}, or apt install bubblewrap")

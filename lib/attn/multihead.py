@@ -171,7 +171,8 @@ class MultiHeadAttention(nn.Module):
 
     def keys_and_values(self, x: Float[Tensor, "*batch keys {self.d_model}"]) -> KeyValueCache:
         """The keys and values of x, projected once, as a closed cache for many queries to come."""
-        return KeyValueCache(*self._project(x, 1, 3))
+        # Laid out head by head once, not again at every query.
+        return KeyValueCache(*(part.contiguous() for part in self._project(x, 1, 3)))
 
     def _queries_keys_values(
         self, query: Tensor, key: Tensor | None, value: Tensor | None

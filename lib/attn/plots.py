@@ -12,6 +12,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 WEIGHTS = "cividis"  # for what is never negative
@@ -203,13 +204,13 @@ def _triangle(ax: Axes, values: np.ndarray, names: Sequence[str]) -> None:
     ax.fill(*values.T, facecolor=COLOURS[5], alpha=0.15, edgecolor=COLOURS[5])
     middle = values.mean(axis=0)
     for i, (name, at) in enumerate(zip(names, values, strict=True)):
-        ax.scatter(*at, s=70, color=COLOURS[i], zorder=3)
+        ax.scatter(at[0], at[1], s=70, color=COLOURS[i], zorder=3)
         away = "center", "bottom" if at[1] > middle[1] else "top"
         ax.annotate(
             name, at, (0, 8 if at[1] > middle[1] else -8), textcoords="offset points", ha=away[0], va=away[1]
         )
-    ax.set(xlabel="value, first number", ylabel="value, second number", aspect="equal")
-    ax.margins(0.2)
+    ax.set(xlabel="value, 1st number", ylabel="value, 2nd number", aspect="equal")
+    ax.margins(0.22)
 
 
 def one_query(
@@ -222,7 +223,7 @@ def one_query(
     """Attention for one query: scores (keys,), weights (keys,), and the output (2,) amid the values
     (keys, 2).
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 2.9), width_ratios=(2, 2, 3.2))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.2), width_ratios=(2, 2, 4))
     steps = ((left, "1. score", scores, "{:.0f}"), (middle, "2. normalize", weights, "{:.2f}"))
     for ax, title, numbers, form in steps:
         drawn = ax.bar(names, _array(numbers), color=COLOURS[: len(names)])
@@ -234,16 +235,16 @@ def one_query(
     _triangle(right, corners, names)
     for i, (at, weight) in enumerate(zip(corners, _array(weights), strict=True)):
         right.plot(*zip(at, point, strict=True), color=COLOURS[i], linewidth=1 + 7 * weight, alpha=0.5)
-    right.scatter(*point, marker="*", s=220, color="black", zorder=4)
+    right.scatter(point[0], point[1], marker="*", s=220, color="black", zorder=4)
     right.annotate(
-        "output", point, (12, -3), textcoords="offset points", fontweight="bold", ha="left", va="top"
+        "output", point, (9, 5), textcoords="offset points", fontweight="bold", ha="left", va="bottom"
     )
     right.set_title("3. weighted sum")
     return figure
 
 
 def temperature_path(
-    temperatures: Sequence[float] | np.ndarray,
+    temperatures: Tensor | np.ndarray,
     weights: Tensor | np.ndarray,
     values: Tensor | np.ndarray,
     names: Sequence[str],
@@ -259,7 +260,7 @@ def temperature_path(
     _triangle(right, corners, names)
     path = shares @ corners
     right.plot(*path.T, color="black", linewidth=1)
-    drawn = right.scatter(*path.T, c=np.log10(at), cmap=WEIGHTS, s=25, zorder=4)
+    drawn = right.scatter(path[:, 0], path[:, 1], c=np.log10(at), cmap=WEIGHTS, s=25, zorder=4)
     figure.colorbar(drawn, ax=right, label="log₁₀ temperature", shrink=0.7)
     right.set_title("output")
     return figure
@@ -269,52 +270,52 @@ def matrix_form(
     query: Tensor | np.ndarray,
     key: Tensor | np.ndarray,
     value: Tensor | np.ndarray,
-    scores: Tensor | np.ndarray,
     weights: Tensor | np.ndarray,
     output: Tensor | np.ndarray,
     *,
     row: int,
 ) -> Figure:
-    """softmax(Q Kᵀ / √d_k) V with every matrix drawn to its shape; one query's row is outlined wherever it
-    goes.
+    """softmax(Q Kᵀ / √d_k) V, every matrix drawn to its shape; one query's row is framed wherever it goes.
+
+    Red is positive and blue negative; weights are bright where they are large.
     """
-    upper = (("Q", query, True), ("Kᵀ", _array(key).T, False), ("scores", scores, True))
-    lower = (("weights", weights, True), ("V", value, False), ("output", output, True))
-    n_queries, d_k = query.shape
-    n_keys, d_v = value.shape
-    sides = {"Q": ("queries", "d_k"), "Kᵀ": ("d_k", "keys"), "scores": ("queries", "keys")}
-    sides |= {"weights": ("queries", "keys"), "V": ("keys", "d_v"), "output": ("queries", "d_v")}
-    figure, axes = plt.subplots(
-        2,
-        3,
-        figsize=(WIDTH, 5.4),
-        width_ratios=(max(d_k, n_keys), max(n_keys, d_v), max(n_keys, d_v)),
-        height_ratios=(max(n_queries, d_k), max(n_keys, n_queries)),
-    )
-    for ax, (name, matrix, has_row) in zip(axes.flat, (*upper, *lower), strict=True):
-        image = _array(matrix)
-        reach = np.abs(image).max()
-        never_negative = name == "weights"
-        ax.imshow(
-            image,
-            cmap=WEIGHTS if never_negative else SIGNED,
-            vmin=0 if never_negative else -reach,
-            vmax=reach,
-        )
-        down, across = sides[name]
-        ax.set(xticks=[], yticks=[], xlabel=f"{across} = {image.shape[1]}", ylabel=f"{down} = {image.shape[0]}")
-        ax.set_title(name)
-        ax.spines[:].set_visible(False)
-        if has_row:
-            width = image.shape[1]
-            box = plt.Rectangle((-0.5, row - 0.5), width, 1, fill=False, edgecolor=COLOURS[1], linewidth=3)
-            ax.add_patch(box)
-            box.set_clip_on(False)
-    for line, signs in zip(axes, ("@=", "@="), strict=True):
-        for ax, sign in zip(line, signs, strict=False):
-            ax.annotate(
-                sign, (1.0, 0.5), (20, 0), xycoords="axes fraction", textcoords="offset points", fontsize=16
-            )
+    upper = {
+        "Q": (query, "queries", "d_k"),
+        "Kᵀ": (_array(key).T, "d_k", "keys"),
+        "Q Kᵀ": (_array(query) @ _array(key).T, "queries", "keys"),
+    }
+    lower = {
+        "weights": (weights, "queries", "keys"),
+        "V": (value, "keys", "d_v"),
+        "output": (output, "queries", "d_v"),
+    }
+    figure, ax = plt.subplots(figsize=(WIDTH, 5.6))
+    gap, line_height = 3.0, max(len(query), len(value)) + 4.2
+    for line, matrices in enumerate((upper, lower)):
+        left, middle = 0.0, -line * line_height
+        for name, (matrix, down, across) in matrices.items():
+            image = _array(matrix)
+            height, width = image.shape
+            top = middle + height / 2
+            reach = np.abs(image).max()
+            lowest, colours = (0, WEIGHTS) if name == "weights" else (-reach, SIGNED)
+            extent = (left, left + width, top - height, top)
+            ax.imshow(image, cmap=colours, vmin=lowest, vmax=reach, extent=extent)
+            ax.text(left + width / 2, top + 0.3, name, ha="center", va="bottom", fontsize=13)
+            ax.text(left + width / 2, top - height - 0.3, f"{across} = {width}", ha="center", va="top")
+            ax.text(left - 0.3, middle, f"{down} = {height}", ha="right", va="center", rotation=90)
+            if down == "queries":
+                frame = Rectangle((left, top - row - 1), width, 1, fill=False, edgecolor=COLOURS[1])
+                frame.set_linewidth(3)
+                ax.add_patch(frame)
+            left += width + gap
+            if name in ("Q", "weights", "Kᵀ", "V"):
+                sign = "@" if name in ("Q", "weights") else "="
+                ax.text(left - gap / 2 - 0.45, middle, sign, ha="center", va="center", fontsize=15)
+    ax.text(-0.3, -line_height / 2 - 0.1, "softmax along each row of Q Kᵀ / √d_k gives", va="center")
+    ax.set(xlim=(-1.6, 2 * gap + query.shape[1] + 2 * len(key) + 0.2), aspect="equal")
+    ax.set_ylim(-line_height - len(key) / 2 - 1.4, max(query.shape) / 2 + 1.4)
+    ax.set_axis_off()
     return figure
 
 
@@ -338,7 +339,7 @@ def weights_table(
             drawn = ax.imshow(_array(weights), cmap=WEIGHTS, vmin=0, vmax=brightest)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        line[0].set_ylabel(f"{name}\nqueries")
+        line[0].set_ylabel(f"{name}\n(queries)")
     for ax, name in zip(axes[0], columns, strict=True):
         ax.set_title(name)
     for ax in axes[-1]:
@@ -349,7 +350,7 @@ def weights_table(
 
 def curve_panels(
     panels: Mapping[str, Mapping[str, Tensor | np.ndarray | Sequence[float]]],
-    x: Sequence[float] | Tensor,
+    x: Sequence[float],
     *,
     xlabel: str,
     log: Mapping[str, str] | None = None,
@@ -360,6 +361,8 @@ def curve_panels(
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.1), squeeze=False)
     for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
         curves(series, x, ax=ax, xlabel=xlabel, ylabel="", title=title, log=(log or {}).get(title, ""))
+        ax.set_xticks(x, [f"{at:g}" for at in x], rotation=45)
+        ax.minorticks_off()
         for line in ax.lines:
             line.set_marker("o")
         if legend := ax.get_legend():
@@ -371,7 +374,9 @@ def curve_panels(
 
 
 def attention_maps(
-    maps: Mapping[str, tuple[Tensor | np.ndarray, Sequence[str], Sequence[str]]], *, outline: str | None = None
+    maps: Mapping[str, tuple[Tensor | np.ndarray, Sequence[str], Sequence[str]]],
+    *,
+    outline: str | None = None,
 ) -> Figure:
     """Attention maps side by side: title → (weights, queries, keys). The row of the query `outline` gets a
     frame in each.
@@ -382,7 +387,7 @@ def attention_maps(
         ax.tick_params(axis="x", rotation=90)
         if outline is not None:
             at = (-0.5, list(queries).index(outline) - 0.5)
-            box = plt.Rectangle(at, len(keys), 1, fill=False, edgecolor=COLOURS[1], linewidth=3)
+            box = Rectangle(at, len(keys), 1, fill=False, edgecolor=COLOURS[1], linewidth=3)
             box.set_clip_on(False)
             ax.add_patch(box)
     return figure
@@ -410,31 +415,17 @@ def weights_on_words(
     return figure
 
 
-def plane(
-    values: Tensor,
-    outputs: Tensor,
-    wanted: Tensor | None = None,
-    *,
-    ax: Axes | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Values (keys, 2) as named corners, what attention made of them (points, 2) as dots, and crosses
-    (points, 2) on what is wanted.
+def plane(values: Tensor, outputs: Tensor, wanted: Tensor | None = None) -> Figure:
+    """The region that outputs (points, 2) cannot leave, with the values (keys, 2) as its corners, and
+    crosses (points, 2) on what is wanted.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.6, 3.8))
-    corners, dots = _array(values), _array(outputs)
-    ax.scatter(*dots.T, s=10, color=COLOURS[5], label="outputs")
-    ax.scatter(*corners.T, s=70, color=COLOURS[0], label="values", zorder=3)
-    for i, corner in enumerate(corners):
-        ax.annotate(f"v{i + 1}", corner, xytext=(8, 4), textcoords="offset points")
+    figure, ax = plt.subplots(figsize=(5.2, 3.6))
+    _triangle(ax, _array(values), [f"value {i + 1}" for i in range(len(values))])
+    ax.scatter(*_array(outputs).T, s=8, color="grey", alpha=0.6, label="possible outputs")
     if wanted is not None:
-        ax.scatter(*_array(wanted).T, s=140, marker="x", color=COLOURS[1], label="wanted", zorder=4)
-    ax.set(xlabel="first number of the value", ylabel="second number", aspect="equal")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    if title:
-        ax.set_title(title)
-    return ax.get_figure()  # type: ignore[return-value]
+        ax.scatter(*_array(wanted).T, s=160, marker="x", color="black", zorder=4, label="wanted, both")
+    figure.legend(loc="outside right center")
+    return figure
 
 
 def entries(panels: Mapping[str, Tensor]) -> Figure:

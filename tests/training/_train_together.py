@@ -15,7 +15,7 @@ from attn.transformer import Transformer
 folder = Path(sys.argv[1])
 task = load_task("numbers", limit=100)
 rank, size = launched()
-# Without dropout, which processes draw apart. Other weights in each process: they must start from the first one's.
+# No dropout, which each process draws for itself. Other weights in each: all must start from the first's.
 torch.manual_seed(rank)
 model = Transformer(
     len(task.source),

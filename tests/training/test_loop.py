@@ -149,7 +149,7 @@ def test_progress_bar_and_silence(task, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [3, 6, 8])
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(task, tmp_path, step, number):
-    """Stopped in an epoch, at its end, in the next; with dropout, an epoch's order and a validation at stake."""
+    """Stopped in an epoch, at its end, in the next: dropout, order of the data, validation must all agree."""
     settings = {"steps": 10, "validate_every": 4, **SHORT}
     whole = _model(task)
     wanted = fit(whole, task, **settings)

@@ -6,11 +6,12 @@ shape or dtype, NaN, the first difference. What was expected is never shown wher
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from attn.grading.calling import Array, Outcome, call, freeze_tensor, same, thaw
 from attn.grading.exercise import Case, Exercise, Mistake, load
@@ -65,28 +66,21 @@ def _nbgrader() -> bool:
 def examine(exercise: Exercise, answer: Any, seed: int = VISIBLE_SEED) -> Result:
     """Run `answer` on every case with inputs from `seed` and judge it. Never raises because of the answer."""
     got = _outcomes(exercise, answer, seed)
+    nothing = [False] * len(got)
     if all(outcome.blank for outcome in got):
         text = f"{exercise.name}: not answered yet ({exercise.points} points wait for you)."
-        return _result(exercise, "blank", [False] * len(got), (), text)
+        return _result(exercise, "blank", nothing, (), text)
 
-    wanted = [
-        _viewed(exercise, case, call(exercise, exercise.reference, case, seed), seed)
-        for case in exercise.cases
-    ]
-    seen = [_viewed(exercise, case, outcome, seed) for case, outcome in zip(exercise.cases, got, strict=True)]
-    passed = [_alike(w, s, exercise.tolerance) for w, s in zip(wanted, seen, strict=True)]
-
-    if any(passed) and not exercise.holds_values and not any(outcome.stopped for outcome in got):
-        # In reverse, so that an answer that counts its calls gives itself away.
-        again = _outcomes(exercise, answer, seed, backwards=True)
-        for case, first, second in zip(exercise.cases, got, again, strict=True):
-            if not _alike(first, second, exercise.tolerance):
-                text = (
-                    f"{exercise.name}: 0 of {exercise.points} points.\n"
-                    f"Called twice with the same input ({case.name}), it gave two different answers.\n"
-                    "Think: what does it keep from one call to the next, or draw at random?"
-                )
-                return _result(exercise, "wrong", [False] * len(got), (), text)
+    wanted = _viewed(exercise, _outcomes(exercise, exercise.reference, seed), seed)
+    seen = _viewed(exercise, got, seed)
+    passed = [bool(w.arrays) and _alike(w, s, exercise.tolerance) for w, s in zip(wanted, seen, strict=True)]
+    if case := _fickle(exercise, answer, seen, seed):
+        text = (
+            f"{exercise.name}: 0 of {exercise.points} points.\n"
+            f"Called twice with the same input ({case.name}), it gave two different answers.\n"
+            "Think: what does it keep from one call to the next, or draw at random?"
+        )
+        return _result(exercise, "wrong", nothing, (), text)
     if all(passed):
         return _result(exercise, "right", passed, (), _praise(exercise))
 
@@ -95,21 +89,39 @@ def examine(exercise: Exercise, answer: Any, seed: int = VISIBLE_SEED) -> Result
     if named and named[0][0].equivalent:
         mistake = named[0][0]
         note = f"It is not the usual answer, but equivalent: {mistake.name}.\n{mistake.hint}"
-        text = f"{_praise(exercise)}\n{note}"
-        return _result(exercise, "right", [True] * len(got), names, text)
-    if exercise.kind == "find the bug" and not all(
-        ok for ok, case in zip(passed, exercise.cases, strict=True) if not case.points
-    ):
-        # A test that fails on right code finds nothing, however many broken ones it fails on.
-        credit = [False] * len(got)
-    else:
-        credit = passed
+        return _result(exercise, "right", [True] * len(got), names, f"{_praise(exercise)}\n{note}")
+
+    # A test that fails on right code finds nothing, however many broken ones it fails on.
+    on_right_code = [ok for ok, case in zip(passed, exercise.cases, strict=True) if case.points == 0]
+    credit = passed if exercise.kind != "find the bug" or all(on_right_code) else nothing
     lines = [_cases(exercise, passed, credit)]
-    if named:
-        lines += [_told(mistake, cases, len(exercise.cases) - sum(passed)) for mistake, cases in named]
-    if not named or exercise.kind == "find the bug":
-        lines += _diagnosis(exercise, wanted, seen, passed, seed)
+    lines += [_told(mistake, cases, passed.count(False)) for mistake, cases in named]
+    first = passed.index(False)
+    if exercise.holds_values:
+        explained = {name for _, cases in named for name in cases}
+        for part, value, ok in zip(exercise.cases, seen, passed, strict=True):
+            if not ok and part.name not in explained:
+                lines += _about_a_value(part, value)
+    elif exercise.kind == "find the bug":
+        lines += _about_a_test(exercise.cases[first], seen[first])
+    elif not named:
+        lines += _measured(exercise, exercise.cases[first], wanted[first], seen[first], seed)
     return _result(exercise, "wrong", credit, names, "\n".join(line for line in lines if line))
+
+
+def _fickle(exercise: Exercise, answer: Any, seen: Sequence[Outcome], seed: int) -> Case | None:
+    """A case in which the answer does not do the same when it is called again, or None.
+
+    In reverse order, so that an answer that counts its calls gives itself away.
+    """
+    if exercise.holds_values or any(outcome.stopped for outcome in seen):
+        return None
+    again = _viewed(exercise, _outcomes(exercise, answer, seed, backwards=True), seed)
+    for case, first, second in zip(exercise.cases, seen, again, strict=True):
+        # Errors may differ in words, by an address in memory say.
+        if (first.arrays or second.arrays) and not _alike(first, second, exercise.tolerance):
+            return case
+    return None
 
 
 def _result(
@@ -130,14 +142,21 @@ def _outcomes(exercise: Exercise, answer: Any, seed: int, *, backwards: bool = F
     return [found.get(case.name, left_out) for case in exercise.cases]
 
 
-def _viewed(exercise: Exercise, case: Case, outcome: Outcome, seed: int) -> Outcome:
-    """The outcome as it is compared: through the exercise's view where it has one."""
-    if exercise.view is None or not outcome.arrays:
-        return outcome
+def _viewed(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> list[Outcome]:
+    """The outcomes of all cases as they are compared: through the exercise's view where it has one."""
+    if exercise.view is None:
+        return list(outcomes)
+    return [
+        _view(exercise.view, case.make(seed), outcome) if outcome.arrays else outcome
+        for case, outcome in zip(exercise.cases, outcomes, strict=True)
+    ]
+
+
+def _view(view: Callable[..., dict[str, Tensor]], inputs: tuple[Any, ...], outcome: Outcome) -> Outcome:
     try:
-        tensors = exercise.view(*case.make(seed), *map(thaw, outcome.arrays.values()))
-    except (ValueError, RuntimeError) as error:
-        return Outcome(problem=str(error).splitlines()[0], mutated=outcome.mutated)
+        tensors = view(*inputs, *map(thaw, outcome.arrays.values()))
+    except Exception as error:  # a view sees plain numbers only: what fails is their shape or their type
+        return Outcome(problem=str(error).partition("\n")[0], mutated=outcome.mutated)
     return Outcome({name: freeze_tensor(name, x) for name, x in tensors.items()}, mutated=outcome.mutated)
 
 
@@ -156,15 +175,14 @@ def _named(
 ) -> list[tuple[Mistake, list[str]]]:
     """The known mistakes that explain the failing cases, each with the names of those it explains.
 
-    A mistake with the answer's outcome in every case is the one. Otherwise each failing case may have one.
+    A mistake with the answer's outcome in every case is the one. Otherwise each failing case may have one;
+    where the first has none, nothing is named: what comes after may follow from it.
+    (Values stand for themselves.)
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
     explains: list[tuple[Mistake, list[int], int]] = []
     for mistake in exercise.mistakes:
-        outcomes = [
-            _viewed(exercise, case, call(exercise, mistake.answer, case, seed), seed)
-            for case in exercise.cases
-        ]
+        outcomes = _viewed(exercise, _outcomes(exercise, mistake.answer, seed), seed)
         alike = [_alike(o, s, exercise.tolerance) for o, s in zip(outcomes, seen, strict=True)]
         # An error alone explains nothing: too many things raise the same one.
         if all(alike) and any(s.arrays for s in seen):
@@ -180,7 +198,8 @@ def _named(
             break
         named.append((mistake, [exercise.cases[i].name for i in sorted(left.intersection(cases))]))
         left -= set(cases)
-    return named
+    first_has_one = any(exercise.cases[failing[0]].name in cases for _, cases in named)
+    return named if first_has_one or exercise.holds_values else []
 
 
 def _praise(exercise: Exercise) -> str:
@@ -210,25 +229,26 @@ def _told(mistake: Mistake, cases: list[str], failing: int) -> str:
     return f"This looks like a known mistake{where}: {mistake.name}.\nThink: {mistake.hint}"
 
 
-def _diagnosis(
-    exercise: Exercise, wanted: Sequence[Outcome], seen: Sequence[Outcome], passed: Sequence[bool], seed: int
-) -> list[str]:
-    """What can be measured of the first case that fails."""
-    first = passed.index(False)
-    case, expected, got = exercise.cases[first], wanted[first], seen[first]
-    if exercise.kind == "find the bug":
-        told = f"What your test said: {got.problem}." if got.problem else ""
-        return [f"First: {case.name}.", told, _at(got.line), f"Think: {case.hint}" if case.hint else ""]
-    if exercise.holds_values:
-        told = got.problem or (
-            "it is still missing" if got.blank else "this is not it, and not a mistake known here"
-        )
-        return [f"{case.name}: {told}.", f"Think: {case.hint}" if case.hint else ""]
-    lines = [f"The first case that fails: {case.name}{_shapes(case.make(seed))}."]
-    lines.append(_difference(exercise, case, expected, got, seed))
-    lines.append(_at(got.line))
-    lines.append(f"Think: {case.hint}" if case.hint else "")
-    return lines
+def _about_a_value(case: Case, got: Outcome) -> list[str]:
+    told = got.problem or (
+        "it is still missing" if got.blank else "this is not it, and no known mistake either"
+    )
+    return [f"{case.name}: {told}.", f"Think: {case.hint}" if case.hint else ""]
+
+
+def _about_a_test(case: Case, got: Outcome) -> list[str]:
+    said = f"What your test said: {got.problem}." if got.problem else ""
+    return [f"First: {case.name}.", said, _at(got.line), f"Think: {case.hint}"]
+
+
+def _measured(exercise: Exercise, case: Case, expected: Outcome, got: Outcome, seed: int) -> list[str]:
+    """What can be measured of a case that fails."""
+    return [
+        f"The first case that fails: {case.name}{_shapes(case.make(seed))}.",
+        _difference(exercise, case, expected, got, seed),
+        _at(got.line),
+        f"Think: {case.hint}" if case.hint else "",
+    ]
 
 
 def _at(line: str) -> str:
@@ -236,7 +256,7 @@ def _at(line: str) -> str:
 
 
 def _shapes(inputs: tuple[Any, ...]) -> str:
-    shapes = [str(tuple(x.shape)) if isinstance(x, torch.Tensor) else str(x) for x in inputs]
+    shapes = [str(tuple(x.shape)) if isinstance(x, Tensor) else str(x) for x in inputs]
     return f", input {', '.join(shapes)}" if shapes else ""
 
 

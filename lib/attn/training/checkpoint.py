@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 FILE_NAME = "checkpoint.safetensors"  # the name that `attn train` gives; any other may be loaded
@@ -55,14 +55,15 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(tensors, temporary, metadata={_KEY: json.dumps(description)})
-            with open(temporary, "rb+") as written:
-                os.fsync(written.fileno())
+            with open(temporary, "wb") as file:
+                file.write(to_bytes(tensors, metadata={_KEY: json.dumps(description)}))
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(
             f"cannot write {path}: {error}. What was there before is untouched; free some space or choose "
             f"another folder"

@@ -260,8 +260,8 @@ class _Run:
     def _must_be_finite(self, what: str, value: float, step: int, learning_rate: float) -> None:
         if not isfinite(value):
             raise TrainingDiverged(
-                f"the {what} of step {step} is {value} (learning rate {learning_rate:.2g}): try a lower learning "
-                f"rate, a longer warm-up or precision='fp32'. The model has the weights of the step before"
+                f"the {what} of step {step} is {value} (learning rate {learning_rate:.2g}): try a lower "
+                f"learning rate, a longer warm-up or fp32. The model has the weights of the step before"
             )
 
 

@@ -689,11 +689,17 @@ scale_claim = Exercise(
     tolerance=0.001,
     mistakes=(
         Mistake(
-            "A is right", "64 products of variance 1 are summed. What is their variance?", {"wrong": "A"}
+            "sentence A is right",
+            "64 products of variance 1 are summed. What is their variance?",
+            {"wrong": "A"},
         ),
-        Mistake("C is right", "look at the slope of softmax where one weight is almost 1.", {"wrong": "C"}),
         Mistake(
-            "D is right",
+            "sentence C is right",
+            "look at the slope of softmax where one weight is almost 1.",
+            {"wrong": "C"},
+        ),
+        Mistake(
+            "sentence D is right",
             "what happens to the order of numbers when all are divided by the same positive number?",
             {"wrong": "D"},
         ),
@@ -734,13 +740,15 @@ permutation_claim = Exercise(
     cases=values("wrong", "rows", hints={"wrong": 'answer with one capital letter, as in "A"'}),
     mistakes=(
         Mistake(
-            "A is right",
+            "sentence A is right",
             "a sum does not care about the order of its terms. Which sum runs over the keys?",
             {"wrong": "A"},
         ),
-        Mistake("B is right", "does the row of one query depend on the other queries?", {"wrong": "B"}),
         Mistake(
-            "D is right",
+            "sentence B is right", "does the row of one query depend on the other queries?", {"wrong": "B"}
+        ),
+        Mistake(
+            "sentence D is right",
             "if key and value change places separately, does each value keep its weight?",
             {"wrong": "D"},
         ),
@@ -922,6 +930,19 @@ def _test_without_mask(attention: Attention) -> None:
     torch.testing.assert_close(weights, expected_weights)
 
 
+def _test_of_weights_only(attention: Attention) -> None:
+    query, key, value, mask = _test_inputs()
+    for m in (None, mask):
+        torch.testing.assert_close(attention(query, key, value, m)[1], _attention(query, key, value, m)[1])
+
+
+def _test_with_nothing_masked(attention: Attention) -> None:
+    query, key, value, mask = _test_inputs()
+    everything = torch.ones_like(mask)
+    expected, _ = _attention(query, key, value)
+    torch.testing.assert_close(attention(query, key, value, everything)[0], expected)
+
+
 def _test_of_one_sentence(attention: Attention) -> None:
     query, key, value, mask = (x[0] for x in _test_inputs())
     for m in (None, mask):
@@ -967,6 +988,16 @@ attention_test = Exercise(
             "a test that never hands over a mask",
             "which argument of the function is never tried?",
             _test_without_mask,
+        ),
+        Mistake(
+            "the output is never looked at",
+            "right weights, and then? What is the output to be made of?",
+            _test_of_weights_only,
+        ),
+        Mistake(
+            "a mask that forbids nothing",
+            "what does a mask of True alone change? Which mask would?",
+            _test_with_nothing_masked,
         ),
         Mistake(
             "a test with one sentence in the batch",
