@@ -1,4 +1,4 @@
-"""Foreign test suites fit: courses call functions of their own, with plain weights; each is one line of attn here.
+"""Foreign test suites fit: courses call functions of their own, with plain weights; each is a line of attn.
 
 The adapters below have the signatures that such suites use. Each is checked against NumPy and einsum, written
 without anything of attn or torch.nn.

@@ -84,16 +84,9 @@ def attention_map(
     if title:
         ax.set_title(title)
     if numbers:
-        for (i, j), weight in np.ndenumerate(image):
-            if weight is not np.ma.masked:
-                ax.text(
-                    j,
-                    i,
-                    f"{weight:.2f}",
-                    ha="center",
-                    va="center",
-                    color="white" if weight < 0.5 else "black",
-                )
+        for (i, j), weight in np.ma.ndenumerate(image):  # skips what is masked
+            colour = "white" if weight < 0.5 else "black"
+            ax.text(j, i, f"{weight:.2f}", ha="center", va="center", color=colour)
     return ax.get_figure()  # type: ignore[return-value]
 
 
