@@ -1,12 +1,13 @@
-"""Attention is one function with four arguments you may change: score, mask, normalize, and where query,
-key and value come from.
+"""Attention is one function with four arguments you may change.
 
     weights = normalize(mask(score(query, key)))        output = weights @ value
 
+They are the score, the mask, the normalizer, and where query, key and value come from.
+
 Two paths compute it. The written-out path is the formula, line by line, and can return the weights. The
-fused path hands the same arguments to torch's `scaled_dot_product_attention`, which never holds the queries
-x keys matrix. `attend` takes the fused one where nobody asks for the weights, the arguments allow it, and
-it is the faster.
+fused path hands the same arguments to torch's `scaled_dot_product_attention`, which never holds the matrix
+of queries x keys. `attend` takes the fused one where nobody asks for the weights, the arguments allow it,
+and it is the faster.
 """
 
 import torch
@@ -38,14 +39,14 @@ def attend(
     dropout: float = 0.0,
     need_weights: bool = True,
 ) -> tuple[Float[Tensor, "... queries d_v"], Float[Tensor, "... queries keys"] | None]:
-    """For each query, a weighted sum of the values; the better its key fits the query, the more a value
+    """For each query a weighted sum of the values: the better a key fits the query, the more its value
     weighs.
 
     Source: Vaswani et al. 2017, equation 1, with its parts left open.
 
     Shapes: leading axes are free and broadcast; usually (batch, heads). Returns output (..., queries, d_v)
-    and weights (..., queries, keys), whose rows sum to 1, or None for the weights if `need_weights` is
-    False.
+    and weights (..., queries, keys), or None for the weights if `need_weights` is False. A row of weights
+    sums to 1, or is all 0 where nothing is allowed (or where `relu` finds no positive score).
 
     Arguments:
       score: `score(query, key)` → (..., queries, keys); see `attn.scores` and `attn.positions`.

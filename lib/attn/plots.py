@@ -414,9 +414,11 @@ def plane(values: Tensor, outputs: Tensor, wanted: Tensor | None = None) -> Figu
     """
     figure, ax = plt.subplots(figsize=(5.2, 3.6))
     _triangle(ax, _array(values), [f"value {i + 1}" for i in range(len(values))])
-    ax.scatter(*_array(outputs).T, s=8, color="grey", alpha=0.6, label="possible outputs")
+    x, y = _array(outputs).T
+    ax.scatter(x, y, s=8, color="grey", alpha=0.6, label="possible outputs")
     if wanted is not None:
-        ax.scatter(*_array(wanted).T, s=160, marker="x", color="black", zorder=4, label="wanted, both")
+        x, y = _array(wanted).T
+        ax.scatter(x, y, s=160, marker="x", color="black", zorder=4, label="wanted, both")
     figure.legend(loc="outside right center")
     return figure
 
@@ -459,7 +461,8 @@ def two_errors(
         _, ax = plt.subplots(figsize=(4.0, 3.6))
     ax.plot([0, bound], [bound, 0], color="grey", linestyle="--", label=f"sum = {bound:g}")
     for (name, dots), marker in zip(errors.items(), "os^D", strict=False):
-        ax.scatter(*_array(dots).T, s=45, marker=marker, label=name, clip_on=False, zorder=3)
+        x, y = _array(dots).T
+        ax.scatter(x, y, s=45, marker=marker, label=name, clip_on=False, zorder=3)
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, bound), ylim=(0, bound), aspect="equal")
     ax.legend()
     if title:
@@ -496,4 +499,21 @@ def ablation(errors: Mapping[str, Tensor], rows: Sequence[str], columns: Sequenc
         ax.set_xticks(range(len(columns)), columns)
         ax.spines[:].set_visible(False)
     figure.supxlabel("mean squared error of each relation", fontsize=11)
+    return figure
+
+
+def number_of_heads(
+    cost_heads: Sequence[int], cost: Mapping[str, Tensor], error_heads: Sequence[int], error: Tensor
+) -> Figure:
+    """What heads cost, in multiples of one head, beside the error (seeds, numbers of heads) they reach."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    curves(cost, cost_heads, ax=left, xlabel="heads", ylabel="times one head", title="cost", log="xy")
+    for line, width in zip(left.lines, (2, 6, 2), strict=False):
+        line.set(linewidth=width, alpha=0.4 if width > 2 else 1.0)  # lines that coincide stay visible
+    left.legend()
+    curves({"error": error}, error_heads, ax=right, xlabel="heads", ylabel="error", title="quality", log="x")
+    left.set_yticks(cost_heads, [str(heads) for heads in cost_heads])
+    for ax, ticks in ((left, cost_heads), (right, error_heads)):
+        ax.minorticks_off()
+        ax.set_xticks(ticks, [str(heads) for heads in ticks])
     return figure

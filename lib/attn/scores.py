@@ -1,8 +1,7 @@
 """Scores: how well does each key answer each query?
 
 A score is any function `score(query, key) -> (..., queries, keys)`. Those that learn are `nn.Module`s.
-Positions can enter here
-too: see `Rotary`, `RelativePositions` and `Alibi` in `attn.positions`.
+Positions can enter here too: see `Rotary`, `RelativePositions` and `Alibi` in `attn.positions`.
 """
 
 import math
