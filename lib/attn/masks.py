@@ -87,5 +87,8 @@ def graph(
 def to_torch_mha(mask: Bool[Tensor, "*axes"]) -> Bool[Tensor, "*axes"]:
     """The same mask in the convention of `nn.MultiheadAttention` and `nn.Transformer`: True = may NOT
     attend.
+
+    Axes stay as they are. nn.MultiheadAttention wants a padding mask as (batch, keys), and a mask per head as
+    (batch · heads, queries, keys): `.flatten(0, 1)`.
     """
     return ~mask

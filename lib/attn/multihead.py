@@ -113,7 +113,10 @@ class MultiHeadAttention(nn.Module):
         W_v: Float[Tensor, "d_model d_model"],
         W_o: Float[Tensor, "d_model d_model"],
     ) -> None:
-        """Copy plain tensors in, each (outputs, inputs) as `nn.Linear.weight`; biases become 0."""
+        """Copy plain tensors in, each (outputs, inputs) as `nn.Linear.weight`; biases become 0.
+
+        The formula Q = X W_q has (inputs, outputs): pass `W_q.T`.
+        """
         with torch.no_grad():
             self.W_qkv.weight.copy_(torch.cat([W_q, W_k, W_v]))
             self.W_o.weight.copy_(W_o)
@@ -207,8 +210,8 @@ def watch(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             model(source, target)
         seen["stacks.decoder.layers.0.cross_attention"]   # (batch, heads, queries, keys)
 
-    Each name holds the weights of its latest call, detached. While watched, a module computes its weights
-    even if its caller asks for none.
+    Each name (as `model.named_modules()` has it, "" for the model itself) holds the weights of its latest
+    call, detached. While watched, a module computes its weights even if its caller asks for none.
     """
     seen: dict[str, Tensor] = {}
 

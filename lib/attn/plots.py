@@ -5,6 +5,7 @@ zero matters. Axes carry the words of the notation; `show` stores the alt text t
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,7 +47,7 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
 
 
-def _array(x: Tensor | np.ndarray | Sequence[float]) -> np.ndarray:
+def _array(x: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
     return x.detach().cpu().float().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 
@@ -138,7 +139,7 @@ def mask_map(
 
 
 def curves(
-    series: Mapping[str, Tensor | np.ndarray | Sequence[float]],
+    series: Mapping[str, Tensor | np.ndarray | Sequence[Any]],
     x: Sequence[float] | Tensor | None = None,
     *,
     ax: Axes | None = None,
@@ -342,7 +343,7 @@ def weights_table(
 
 
 def curve_panels(
-    panels: Mapping[str, Mapping[str, Tensor | np.ndarray | Sequence[float]]],
+    panels: Mapping[str, Mapping[str, Tensor | np.ndarray | Sequence[Any]]],
     x: Sequence[float],
     *,
     xlabel: str,
