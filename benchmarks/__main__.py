@@ -15,8 +15,8 @@ from benchmarks.pairs import machine
 
 def memory() -> Iterable[object]:
     """Peak memory of one forward pass against length, with and without weights."""
-    for need_weights in (False, True):
-        added = attention.memory_growth(need_weights=need_weights)
+    for need_weights, lengths in ((False, (4096, 8192, 16384)), (True, (2048, 4096, 8192))):
+        added = attention.memory_growth(lengths, need_weights=need_weights)
         words = ", ".join(f"{megabytes:.0f} MB at {n}" for n, megabytes in added.items())
         yield f"memory {'with' if need_weights else 'without'} weights: {words}"
 

@@ -144,7 +144,7 @@ def decoding(size: str = "full") -> list[Ratio]:
     ]
 
 
-def decoding_exponent(lengths: tuple[int, ...] = (32, 64, 128, 256), repeats: int = 3) -> float:
+def decoding_exponent(lengths: tuple[int, ...] = (16, 32, 64, 128), repeats: int = 5) -> float:
     """p in time = c · length^p of cached greedy decoding (CPU time, 64 sentences): 1 = each token costs the
     same.
     """

@@ -33,9 +33,6 @@ def test_ratio_tells_more_work_from_less():
 
 
 def test_no_weights_no_square_of_memory():
-    """With weights (8 heads x n x n) twice the length needs about four times the memory; without, none of
-    it.
-    """
-    with_weights = attention.memory_growth((2048, 4096), need_weights=True)
-    assert with_weights[4096] > 2.5 * with_weights[2048] > 0
-    assert attention.memory_growth((4096,))[4096] < 0.2 * with_weights[4096]
+    with_weights = attention.memory_growth((4096,), need_weights=True)[4096]
+    assert with_weights > 400  # MB: the weights of 8 heads of 4096 x 4096 alone are 512
+    assert attention.memory_growth((4096,))[4096] < 0.2 * with_weights

@@ -164,6 +164,13 @@ def test_what_torch_has_not_is_an_error_that_says_so(module: nn.Module, error: t
         (nn.MultiheadAttention(D_MODEL, HEADS, add_zero_attn=True), ValueError, "zero attention"),
         (nn.TransformerEncoderLayer(D_MODEL, HEADS, D_FF, layer_norm_eps=1e-6), ValueError, "1e-06"),
         (nn.TransformerEncoderLayer(D_MODEL, HEADS, D_FF, bias=False), ValueError, "bias"),
+        (
+            nn.TransformerDecoder(
+                nn.TransformerDecoderLayer(D_MODEL, HEADS, D_FF), 1, nn.LayerNorm(D_MODEL, eps=1e-6)
+            ),
+            ValueError,
+            "1e-06",
+        ),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, nn.Module) else "",
 )

@@ -300,21 +300,20 @@ def test_the_beam_finds_what_greedy_misses() -> None:
     assert found >= 6
 
 
-def test_length_penalty_by_hand() -> None:
-    """EOS 0.4, one word 0.6. Plainly, [EOS] with log 0.4 is the likeliest sentence that ends; divided by
-    ((5 + n) / 6)^p, a longer one wins as p grows.
+@pytest.mark.parametrize("p_end", [0.4, 0.6])
+@pytest.mark.parametrize("strength", [0.0, 0.6, 1.0, 3.0, 6.0])
+def test_length_penalty_by_hand(p_end: float, strength: float) -> None:
+    """n words of log (1 - p) each and an end of log p, divided by ((5 + n + 1) / 6)^strength: the stronger
+    the penalty, the longer the sentence that wins, if need be one that falls behind at first.
     """
-    model = constant_model([0.4, 0.6])
-    width, max_length = 6, 4
-    for strength in (0.0, 0.6, 1.0, 3.0):
-        options = {
-            n: (n * math.log(0.6) + math.log(0.4)) / ((5 + n + 1) / 6) ** strength for n in range(max_length)
-        }
-        options[max_length] = max_length * math.log(0.6) / ((5 + max_length) / 6) ** strength  # unfinished
-        n = max(options, key=options.__getitem__)
-        decoded = beam_search(model, SOURCE, max_length=max_length, width=width, length_penalty=strength)
-        assert sentences(decoded) == [[3] * n + [EOS] * (n < max_length)]
-        assert float(decoded.scores[0]) == pytest.approx(options[n], abs=1e-12)
+    model, max_length = constant_model([p_end, 1 - p_end]), 4
+    word, end = math.log(1 - p_end), math.log(p_end)
+    options = {n: (n * word + end) / ((5 + n + 1) / 6) ** strength for n in range(max_length)}
+    options[max_length] = max_length * word / ((5 + max_length) / 6) ** strength  # unfinished
+    n = max(options, key=options.__getitem__)
+    decoded = beam_search(model, SOURCE, max_length=max_length, width=6, length_penalty=strength)
+    assert sentences(decoded) == [[3] * n + [EOS] * (n < max_length)]
+    assert decoded.scores[0].item() == pytest.approx(options[n], abs=1e-12)
 
 
 def test_a_long_search_neither_underflows_nor_loses_its_score() -> None:

@@ -69,6 +69,13 @@ def test_the_residual_frame_is_the_papers_or_the_pre_norm_one(spread: float) -> 
     close(pre(x, sublayer), x + 2 * layer_norm_by_hand(x, pre.layer_norm) + shift)
 
 
+def test_dropout_stands_before_the_sum_so_that_the_input_always_gets_through() -> None:
+    x = normal(BATCH, TARGET, D_MODEL)
+    post, pre = (shaken(Residual(D_MODEL, 1.0, norm)).train() for norm in NORMS)  # type: ignore[arg-type]
+    close(post(x, torch.exp), layer_norm_by_hand(x, post.layer_norm))
+    close(pre(x, torch.exp), x)
+
+
 def test_an_unknown_norm_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises((ValueError, TypeCheckError), match="post"):
         Residual(D_MODEL, 0.0, "middle")  # type: ignore[arg-type]

@@ -117,6 +117,12 @@ def test_leading_axes_are_free(leading: tuple[int, ...]) -> None:
     close(output.reshape(-1, QUERIES, D_MODEL)[-1], alone)
 
 
+def test_without_a_key_the_values_may_still_come_from_elsewhere() -> None:
+    ours, x, value = module(), normal(BATCH, QUERIES, D_MODEL), normal(BATCH, QUERIES, D_MODEL, seed=1)
+    close(ours(x, value=value)[0], ours(x, x.clone(), value)[0])
+    close(ours(x)[0], ours(x, x.clone(), x.clone())[0])
+
+
 def test_each_head_has_projections_of_its_own() -> None:
     """Concat(head_1 .. head_h) W_o with plain matrices, head by head, as the paper prints it."""
     ours = module(bias=False)

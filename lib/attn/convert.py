@@ -108,6 +108,8 @@ def _empty_ours(module: nn.Module) -> nn.Module:
         kind = Encoder if isinstance(module, nn.TransformerEncoder) else Decoder
         layers = cast(nn.ModuleList, module.layers)
         settings = _settings_of_torch(cast(nn.TransformerEncoderLayer, layers[0]))
+        if module.norm is not None and (type(module.norm) is not nn.LayerNorm or module.norm.eps != 1e-5):
+            raise ValueError(f"our last norm is a LayerNorm with eps = 1e-5, this stack's is {module.norm}")
         return kind(len(layers), **settings, final_norm=module.norm is not None)
     if isinstance(module, nn.Transformer):
         ours = EncoderDecoder(module.d_model, module.nhead, 0, 0, 1)

@@ -22,9 +22,9 @@ from attn.scores import Score, dot_product, scaled_dot_product
 # Scores that the fused kernel can compute, with its `scale` (None: 1/√d_k).
 _FUSED_SCALE: dict[Score, float | None] = {scaled_dot_product: None, dot_product: 1.0}
 
-# On a CPU the written-out path wins below this many scores per query-key block; measured by
-# benchmarks/crossing.py.
-CROSSING = 128 * 128
+# On a CPU the written-out path is the faster one for few queries over few keys, as in a decoding step, and
+# the fused one for all else. Measured by `python -m benchmarks crossing` (torch 2.13).
+FEW_QUERIES, FEW_SCORES = 4, 256
 
 
 def attend(
@@ -166,5 +166,7 @@ def _as_batch_and_heads(x: Tensor, batch: torch.Size) -> Tensor:
 def _fused_pays(query: Tensor, key: Tensor, dropout: float) -> bool:
     if query.device.type != "cpu":
         return True
-    # On a CPU dropout switches torch's fused kernel off, and short blocks are faster written out.
-    return dropout == 0.0 and query.size(-2) * key.size(-2) >= CROSSING
+    queries, keys = query.size(-2), key.size(-2)
+    few = queries <= FEW_QUERIES and queries * keys <= FEW_SCORES
+    # On a CPU dropout switches torch's fused kernel off.
+    return dropout == 0.0 and not few

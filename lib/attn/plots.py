@@ -518,3 +518,383 @@ def number_of_heads(
         ax.minorticks_off()
         ax.set_xticks(ticks, [str(heads) for heads in ticks])
     return figure
+
+
+def mask_gallery(panels: Mapping[str, Tensor], *, columns: int = 4) -> Figure:
+    """`mask_map`s in a grid, one per title; masks may differ in size."""
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, rows * (WIDTH / columns + 0.35)), squeeze=False
+    )
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (title, mask) in zip(axes.flat, panels.items(), strict=False):
+        _small_mask(ax, mask, title)
+    return figure
+
+
+def mask_equations(lines: Sequence[tuple[Mapping[str, Tensor], str]]) -> Figure:
+    """A line per (three masks by title, sign): first, sign, second = third."""
+    figure, axes = plt.subplots(
+        len(lines), 5, figsize=(WIDTH, 2.5 * len(lines)), squeeze=False, width_ratios=(8, 1, 8, 1, 8)
+    )
+    for line, (panels, sign) in zip(axes, lines, strict=True):
+        for ax, (title, mask) in zip(line[::2], panels.items(), strict=True):
+            _small_mask(ax, mask, title)
+        for ax, text in zip(line[1::2], (sign, "="), strict=True):
+            ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=20)
+            ax.set_axis_off()
+    return figure
+
+
+def _small_mask(ax: Axes, mask: Tensor, title: str) -> None:
+    mask_map(mask, ax=ax)
+    ax.set_title(title, fontsize=10)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def layers_needed(panels: Mapping[str, Tensor]) -> Figure:
+    """Number of layers (outputs, inputs) until an input reaches an output; 0 = never, drawn grey."""
+    deepest = max(int(layers.max()) for layers in panels.values())
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, WIDTH / len(panels) + 0.7), squeeze=False)
+    colours = plt.get_cmap(WEIGHTS).reversed().with_extremes(under="#dddddd")
+    for ax, (title, layers) in zip(axes[0], panels.items(), strict=True):
+        ax.imshow(_array(layers), cmap=colours, vmin=0.5, vmax=deepest + 0.5)
+        for (i, j), count in np.ndenumerate(_array(layers).astype(int)):
+            if count:
+                colour = "white" if count > deepest / 2 else "black"
+                ax.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=8)
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="inputs", ylabel="outputs", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+def leak_maps(moved: Mapping[str, Tensor], may: Tensor, *, columns: int = 4) -> Figure:
+    """Which outputs moved when an input was changed, (outputs, inputs), against what `may` allows.
+
+    A leak (!) is a forbidden input that moves an output, a blind spot (?) an allowed one that does not.
+    """
+    rows = -(-len(moved) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, rows * (WIDTH / columns + 0.4) + 0.4), squeeze=False
+    )
+    kinds = {"forbidden, still": "#dddddd", "allowed, moved": COLOURS[0]}
+    kinds |= {"! leak: forbidden, moved": COLOURS[1], "? blind: allowed, still": COLOURS[4]}
+    allowed = _array(may).astype(bool)
+    for ax in axes.flat[len(moved) :]:
+        ax.set_visible(False)
+    for ax, (title, outcome) in zip(axes.flat, moved.items(), strict=False):
+        stirred = _array(outcome).astype(bool)
+        kind = np.select([~allowed & ~stirred, allowed & stirred, ~allowed], [0, 1, 2], 3)
+        ax.imshow(kind, cmap=ListedColormap(list(kinds.values())), vmin=0, vmax=3)
+        for i, j in np.argwhere(kind >= 2):
+            ax.text(j, i, " !?"[kind[i, j] - 1], ha="center", va="center", fontweight="bold")
+        ax.set_title(title, fontsize=10)
+        ax.set(xticks=[], yticks=[], xlabel="inputs", ylabel="outputs")
+        ax.spines[:].set_visible(False)
+    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in kinds.values()]
+    figure.legend(handles, list(kinds), loc="outside lower center", ncols=2)
+    return figure
+
+
+# The three attentions of a Transformer keep their colours in every figure of lesson 09.
+THREE = {
+    "encoder self-attention": COLOURS[0],
+    "masked self-attention": COLOURS[1],
+    "cross-attention": COLOURS[2],
+}
+
+
+def transformer_anatomy() -> Figure:
+    """The encoder-decoder (Vaswani et al. 2017, figure 1): its three attentions in colour, each with the
+    arrows of its queries, keys and values.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 7.6))
+    left, right, half = 2.4, 7.6, 1.45
+
+    def box(x: float, y: float, text: str, colour: str = "#eeeeee", ink: str = "black") -> None:
+        height = 0.62
+        ax.add_patch(
+            Rectangle((x - half, y), 2 * half, height, facecolor=colour, edgecolor="black", linewidth=0.8)
+        )
+        ax.text(x, y + height / 2, text, ha="center", va="center", color=ink, fontsize=10)
+
+    def arrow(*points: tuple[float, float], colour: str = "black", label: str = "") -> None:
+        ax.plot(*zip(*points[:-1], strict=True), color=colour, linewidth=1.3)
+        style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", points[-1], points[-2], arrowprops=style)
+        if label:
+            x, y = points[-1]
+            ax.text(x + 0.16, y - 0.19, label, ha="center", va="center", color=colour, fontweight="bold")
+
+    def around(x: float, low: float, high: float) -> None:  # the residual connection
+        edge = x + (half + 0.3) * (1 if x == right else -1)
+        arrow(
+            (x, low), (edge, low), (edge, high), (x + half * (1 if x == right else -1), high), colour="grey"
+        )
+
+    def from_below(x: float, y: float, name: str) -> None:
+        for offset, letter in ((-0.8, "q"), (0.0, "k"), (0.8, "v")):
+            arrow((x, y - 0.5), (x + offset, y - 0.5), (x + offset, y), colour=THREE[name], label=letter)
+
+    for x, word in ((left, "source tokens"), (right, "target tokens so far")):
+        ax.text(x, -0.05, word, ha="center", va="top")
+        arrow((x, 0.0), (x, 0.35))
+        box(x, 0.35, "embedding · √d_model\n+ positions")
+        arrow((x, 0.97), (x, 2.0))
+    from_below(left, 2.0, "encoder self-attention")
+    from_below(right, 2.0, "masked self-attention")
+    box(left, 2.0, "self-attention", THREE["encoder self-attention"], "white")
+    box(right, 2.0, "masked self-attention", THREE["masked self-attention"], "white")
+    for x in (left, right):
+        arrow((x, 2.62), (x, 2.85))
+        box(x, 2.85, "add & norm")
+        around(x, 1.25, 3.16)
+
+    colour = THREE["cross-attention"]
+    arrow((right, 3.47), (right, 3.8), (right + 0.8, 3.8), (right + 0.8, 4.35), colour=colour, label="q")
+    for offset, letter in ((-0.8, "k"), (0.0, "v")):
+        path = ((left, 6.5), (5.0, 6.5), (5.0, 4.03), (right + offset, 4.03), (right + offset, 4.35))
+        arrow(*path, colour=colour, label=letter)
+    box(right, 4.35, "cross-attention", colour, "white")
+    arrow((right, 4.97), (right, 5.2))
+    box(right, 5.2, "add & norm")
+    around(right, 3.6, 5.51)
+
+    for x, low in ((left, 3.47), (right, 5.82)):
+        arrow((x, low), (x, low + 0.38))
+        box(x, low + 0.38, "feed-forward")
+        arrow((x, low + 1.0), (x, low + 1.23))
+        box(x, low + 1.23, "add & norm")
+        around(x, low + 0.12, low + 1.54)
+    arrow((left, 5.32), (left, 6.5))
+    ax.text(left, 6.6, "memory: one vector\nper source token", ha="center", va="bottom")
+    arrow((right, 7.67), (right, 8.1))
+    box(right, 8.1, "linear, softmax")
+    arrow((right, 8.72), (right, 9.1))
+    ax.text(right, 9.15, "probabilities of the next token", ha="center", va="bottom")
+    for x, top, name in ((left, 5.5, "encoder layer, N times"), (right, 7.85, "decoder layer, N times")):
+        low, width = 1.1, 2 * half + 0.9
+        edge = x - half - (0.6 if x == left else 0.3)
+        frame = Rectangle((edge, low), width, top - low, fill=False, edgecolor="grey", linestyle="--")
+        ax.add_patch(frame)
+        beside = edge - 0.2 if x == left else edge + width + 0.2
+        ax.text(beside, (low + top) / 2, name, color="grey", ha="center", va="center", rotation=90)
+    ax.set(xlim=(-0.1, 10.1), ylim=(-0.5, 9.6))
+    ax.set_axis_off()
+    return figure
+
+
+def map_grid(rows: Sequence[Mapping[str, tuple[Tensor, Sequence[str], Sequence[str]]]]) -> Figure:
+    """Rows of pictures: title → (what to draw, queries, keys). A boolean tensor is drawn as a mask, another
+    as weights.
+    """
+    columns = max(map(len, rows))
+    figure, axes = plt.subplots(len(rows), columns, figsize=(WIDTH, 2.75 * len(rows)), squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for ax, (title, (picture, queries, keys)) in zip(line, row.items(), strict=True):
+            draw = attention_map if picture.is_floating_point() else mask_map
+            draw(picture, queries, keys, ax=ax, title=title)
+            ax.title.set_fontsize(11)
+            ax.tick_params(labelsize=9)
+            ax.tick_params(axis="x", rotation=60)
+    return figure
+
+
+def training_run(
+    losses: Sequence[float], learning_rates: Sequence[float], *, floor: float, validation: float
+) -> Figure:
+    """The loss of every step over the learning rate that it was taken with.
+
+    `floor`: the lowest loss that the labels allow; `validation`: the loss after training, without smoothing.
+    """
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 4.8), height_ratios=(3, 1), sharex=True)
+    steps = np.arange(1, len(losses) + 1)
+    upper.plot(steps, losses, linewidth=1, label="training, smoothed labels")
+    upper.axhline(floor, color="black", linestyle=":", label="lowest possible with smoothed labels")
+    upper.plot(steps[-1], validation, "o", color=COLOURS[1], label="validation, true labels, at the end")
+    upper.set(ylabel="loss (nats per token)", ylim=(0, None))
+    upper.legend()
+    lower.plot(steps, learning_rates, color=COLOURS[2])
+    lower.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    return figure
+
+
+def bar_panels(panels: Mapping[str, Mapping[str, float]], *, xlabel: str, form: str = "{:.1f}") -> Figure:
+    """`bars` under one another on one axis, one panel per title."""
+    sizes = [len(values) for values in panels.values()]
+    figure, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(WIDTH, 0.9 + 0.75 * sum(sizes)),
+        height_ratios=sizes,
+        sharex=True,
+        squeeze=False,
+    )
+    for ax, (title, values) in zip(axes[:, 0], panels.items(), strict=True):
+        bars(values, ax=ax, xlabel=xlabel, title=title, form=form)
+        ax.label_outer()
+        ax.margins(x=0.12)
+    return figure
+
+
+def alignments(
+    maps: Mapping[str, Tensor | np.ndarray],
+    written: Sequence[str],
+    source: Sequence[str],
+    *,
+    frames: Mapping[int, int] | None = None,
+) -> Figure:
+    """What was written (queries, one row per token) against the source (keys), one map per title, each on its
+    own colour scale. `frames`: row → column, cells to frame.
+    """
+    figure, axes = plt.subplots(
+        1, len(maps), figsize=(WIDTH, 1.6 + 0.21 * len(written)), sharey=True, squeeze=False
+    )
+    for ax, (title, picture) in zip(axes[0], maps.items(), strict=True):
+        drawn = ax.imshow(_array(picture), cmap=WEIGHTS, vmin=0, aspect="auto")
+        figure.colorbar(drawn, ax=ax, location="bottom", shrink=0.8, pad=0.02)
+        ax.set_xticks(range(len(source)), source, rotation=45)
+        ax.xaxis.tick_top()
+        ax.set_yticks(range(len(written)), written)
+        ax.tick_params(length=0)
+        ax.set_title(title, fontsize=11)
+        ax.spines[:].set_visible(False)
+        for row, column in (frames or {}).items():
+            cell = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5)
+            ax.add_patch(cell)
+    axes[0, 0].set_ylabel("queries: the token being written")
+    return figure
+
+
+def decoding_cost(
+    lengths: Sequence[int], work: Mapping[str, Sequence[int]], slower: Sequence[float]
+) -> Figure:
+    """Left: positions that the decoder computed, by method. Right: how many times slower the first method is
+    than the second.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    curves(
+        work, lengths, ax=left, xlabel="tokens written", ylabel="positions", log="xy", title="counted work"
+    )
+    curves(
+        {"": slower},
+        lengths,
+        ax=right,
+        xlabel="tokens written",
+        ylabel="",
+        log="x",
+        title="measured: times slower without cache",
+    )
+    right.axhline(1, color="black", linestyle=":")
+    right.set_ylim(0, None)
+    for ax in (left, right):
+        ax.set_xticks(lengths, [str(n) for n in lengths])
+        ax.title.set_fontsize(11)
+        for line in ax.lines[: len(work)]:
+            line.set_marker("o")
+    return figure
+
+
+def recipes(
+    losses: Mapping[str, Tensor], x: Sequence[int], scores: Mapping[str, Tensor], *, score: str
+) -> Figure:
+    """Recipes compared: validation loss (seeds, points) as mean and band, and the final score (seeds,) as a
+    bar with a dot for every seed.
+    """
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(WIDTH, 3.9), width_ratios=(1.25, 1), layout="constrained"
+    )
+    curves(losses, x, ax=left, xlabel="step", ylabel="validation loss (nats per token)")
+    if legend := left.get_legend():
+        legend.remove()
+    names = list(scores)
+    for i, (name, values) in enumerate(scores.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        right.barh(i, _array(values).mean(), color=colour, alpha=0.55)
+        right.plot(
+            _array(values), np.full(len(values), i), "o", color=colour, markersize=5, markeredgecolor="black"
+        )
+        left.lines[list(losses).index(name)].set_color(colour)
+    right.set_yticks(range(len(names)), names)
+    right.invert_yaxis()
+    right.set(xlabel=score, xlim=(0, 100))
+    return figure
+
+
+def choice_tree(table: Mapping[str, Mapping[str, float]], paths: Mapping[str, Sequence[str]]) -> Figure:
+    """Sentences as paths through a tree. table: beginning → probability of each next token; a beginning that
+    is not in it is a whole sentence. `paths`: sentences to colour, by the name of their path.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="none")
+    leaves: list[str] = []
+
+    def place(beginning: str, depth: int, probability: float) -> float:
+        if beginning not in table:
+            leaves.append(beginning)
+            at = float(1 - len(leaves))
+            ax.text(depth + 0.12, at, f"{probability:.2f}", va="center")
+            return at
+        children = []
+        for token, p in table[beginning].items():
+            children.append((token, p, place(beginning + token, depth + 1, probability * p)))
+        at = sum(y for _, _, y in children) / len(children)
+        for token, p, y in children:
+            coloured = [
+                i for i, path in enumerate(paths.values()) if "".join(path).startswith(beginning + token)
+            ]
+            style = {"color": COLOURS[coloured[0]], "linewidth": 3} if coloured else {"color": "grey"}
+            ax.plot([depth, depth + 1], [at, y], zorder=1, **style)
+            ax.text(depth + 0.5, (at + y) / 2 + 0.1, f"{p:.2f}", ha="center", va="bottom", fontsize=10)
+            ax.text(
+                depth + 1,
+                y,
+                token,
+                ha="center",
+                va="center",
+                zorder=2,
+                bbox={"boxstyle": "circle", "facecolor": "white", "edgecolor": "black"},
+            )
+        return at
+
+    top = place("", 0, 1.0)
+    ax.text(0, top, "BOS", ha="center", va="center", bbox={"boxstyle": "round", "facecolor": "white"})
+    for i, name in enumerate(paths):
+        ax.plot([], [], color=COLOURS[i], linewidth=3, label=name)
+    ax.legend(loc="upper left")
+    ax.margins(0.15)
+    ax.set_axis_off()
+    return figure
+
+
+def loss_and_truth(
+    learnable: Mapping[str, Tensor],
+    random: Mapping[str, Tensor],
+    floor: float,
+    shares: Mapping[str, Mapping[str, Tensor]],
+) -> Figure:
+    """Losses (seeds, steps) by model, on what can be learned and on what cannot go below `floor`, beside
+    shares (seeds,) of right answers: measure → model → shares.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.4), width_ratios=(1, 1, 1.1))
+    curves(learnable, ax=left, xlabel="step", ylabel="loss", title="what can be learned")
+    curves(random, ax=middle, xlabel="step", ylabel="", title="what is random")
+    middle.axhline(floor, color="black", linestyle="--", linewidth=1)
+    middle.text(middle.get_xlim()[1], floor - 0.05, "best possible", ha="right", va="top", fontsize=9)
+    for ax in (left, middle):
+        ax.set_ylim(bottom=0)
+        ax.get_legend().remove()
+    for i, by_model in enumerate(shares.values()):
+        for k, (values, colour) in enumerate(zip(by_model.values(), COLOURS, strict=False)):
+            at = i + 0.27 * (k - (len(by_model) - 1) / 2)
+            right.bar(at, float(values.mean()), width=0.25, color=colour, alpha=0.4)
+            right.scatter([at] * len(values), _array(values), color=colour, s=14, zorder=3, clip_on=False)
+    right.set_xticks(range(len(shares)), list(shares))
+    right.set(ylim=(0, 1), title="share of right answers")
+    for ax in (left, middle, right):
+        ax.title.set_fontsize(11)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
