@@ -90,18 +90,16 @@ def test_equals_torchs_own_with_a_mask() -> None:
     close(weights.sum(-1), torch.ones(BATCH, HEADS, QUERIES, dtype=torch.float64))
 
 
-def test_leading_axes_broadcast() -> None:
-    """One set of keys for all heads, one set of queries for all sentences."""
-    query, key, value = (
-        normal(HEADS, QUERIES, D_K),
-        normal(2, 1, KEYS, D_K, seed=1),
-        normal(KEYS, D_V, seed=2),
-    )
-    expected, _ = attend(
-        query.expand(2, HEADS, -1, -1), key.expand(2, HEADS, -1, -1), value.expand(2, HEADS, -1, -1)
-    )
-    close(attend(query, key, value)[0], expected)
-    close(attend_fused(query, key, value), expected)
+@pytest.mark.parametrize("shape", [None, *MASK_SHAPES], ids=str)
+def test_leading_axes_broadcast(shape: tuple[int, ...] | None) -> None:
+    """One set of keys for all heads, one set of queries for all sentences, one set of values for all."""
+    mask = None if shape is None else with_an_empty_row(random_mask(*shape))
+    query, key = normal(HEADS, QUERIES, D_K), normal(BATCH, 1, KEYS, D_K, seed=1)
+    value = normal(KEYS, D_V, seed=2)
+    full = (x.expand(BATCH, HEADS, -1, -1) for x in (query, key, value))
+    expected, _ = attend_written_out(*full, mask=mask)
+    close(attend_written_out(query, key, value, mask=mask)[0], expected)
+    close(attend_fused(query, key, value, mask=mask), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -259,6 +259,35 @@ def test_a_beam_wide_enough_finds_the_best_of_all_sentences(seed: int) -> None:
         close(decoded.scores, best_score, 1e-10)
 
 
+def beam_search_by_lists(
+    model: Transformer, source: Tensor, width: int, strength: float
+) -> tuple[list[int], float]:
+    """The search as it is told, for one sentence, scoring every beginning anew."""
+    alive: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    for length in range(1, MAX_LENGTH + 1):
+        candidates = [[*s, token] for _, s in alive for token in range(2, VOCABULARY)]
+        scores = log_probabilities(model, source, candidates).tolist()
+        ranked = sorted(zip(scores, candidates, strict=True), reverse=True)
+        ended += [(score / penalty(length, strength), s) for score, s in ranked[:width] if s[-1] == EOS]
+        alive = [(score, s) for score, s in ranked if s[-1] != EOS][:width]
+        if len(ended) >= width:
+            return max(ended)[1], max(ended)[0]
+    ended += [(score / penalty(MAX_LENGTH, strength), s) for score, s in alive]
+    return max(ended)[1], max(ended)[0]
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 4), strength=st.sampled_from([0.0, 0.6, 3.0]))
+def test_property_beams_are_those_of_the_search_by_lists(seed: int, width: int, strength: float) -> None:
+    model, source = model_that_ends(seed), sources(seed)
+    decoded = beam_search(model, source, max_length=MAX_LENGTH, width=width, length_penalty=strength)
+    for row, sentence in enumerate(sentences(decoded)):
+        expected, score = beam_search_by_lists(model, source[row][source[row] != PAD], width, strength)
+        assert sentence == expected
+        assert decoded.scores[row].item() == pytest.approx(score, abs=1e-10)
+
+
 @FEW
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 5), length_penalty=st.sampled_from([0.0, 0.6, 3.0]))
 def test_property_a_score_is_that_of_its_own_sentence(seed: int, width: int, length_penalty: float) -> None:
@@ -372,6 +401,17 @@ def test_models_of_lower_precision_decode(search: object, dtype: torch.dtype) ->
     assert decoded.scores.dtype == torch.float32
     assert decoded.scores.isfinite().all()
     assert all(sentences(decoded))
+
+
+def test_scores_of_a_half_precision_model_are_summed_in_full_precision() -> None:
+    model = constant_model([1e-9, 0.4, 0.35, 0.25]).bfloat16()
+    logits = model.to_logits.weight[:, 0].detach().double()
+    expected = 50 * logits[2:].log_softmax(-1).max().item()
+    for decoded in (
+        greedy_decode(model, SOURCE, max_length=50),
+        beam_search(model, SOURCE, max_length=50, width=2, length_penalty=0.0),
+    ):
+        assert decoded.scores[0].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("search", [greedy_decode, beam_search])

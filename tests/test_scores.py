@@ -128,7 +128,9 @@ def test_cosine_of_a_zero_vector_is_finite_and_so_is_its_gradient() -> None:
 
 
 def test_bilinear_with_the_identity_is_the_dot_product() -> None:
-    bilinear = Bilinear(D_K, D_K).double()
+    bilinear = shaken(Bilinear(D_K, D_K))
+    query, key = normal(1, D_K), normal(1, D_K, seed=1)
+    close(bilinear(query, key)[0, 0], query[0] @ (bilinear.W @ key[0]))
     with torch.no_grad():
         bilinear.W.copy_(torch.eye(D_K))
     query, key = normal(5, D_K), normal(7, D_K, seed=1)

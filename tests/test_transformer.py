@@ -434,6 +434,15 @@ def test_the_papers_dropout_stands_at_every_sublayer_and_both_embeddings_and_now
         module.p = 0.0
 
 
+def test_each_dropout_is_applied_once() -> None:
+    model, calls = small_transformer(dropout=0.25, activation_dropout=0.25).train(), []
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda module, args, output: calls.append(module))
+    model(source_tokens(), target_tokens())
+    assert len(calls) == len(set(calls)) == sum(isinstance(m, nn.Dropout) for m in model.modules())
+
+
 # --- settings and bad input ---------------------------------------------------------------------------------
 
 

@@ -599,20 +599,13 @@ def leak_maps(moved: Mapping[str, Tensor], may: Tensor, *, columns: int = 4) -> 
     return figure
 
 
-# The three attentions of a Transformer keep their colours in every figure of lesson 09.
-THREE = {
-    "encoder self-attention": COLOURS[0],
-    "masked self-attention": COLOURS[1],
-    "cross-attention": COLOURS[2],
-}
-
-
 def transformer_anatomy() -> Figure:
     """The encoder-decoder (Vaswani et al. 2017, figure 1): its three attentions in colour, each with the
     arrows of its queries, keys and values.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 7.6))
     left, right, half = 2.4, 7.6, 1.45
+    blue, orange, green = COLOURS[0], COLOURS[1], COLOURS[2]
 
     def box(x: float, y: float, text: str, colour: str = "#eeeeee", ink: str = "black") -> None:
         height = 0.62
@@ -635,30 +628,29 @@ def transformer_anatomy() -> Figure:
             (x, low), (edge, low), (edge, high), (x + half * (1 if x == right else -1), high), colour="grey"
         )
 
-    def from_below(x: float, y: float, name: str) -> None:
+    def from_below(x: float, y: float, colour: str) -> None:
         for offset, letter in ((-0.8, "q"), (0.0, "k"), (0.8, "v")):
-            arrow((x, y - 0.5), (x + offset, y - 0.5), (x + offset, y), colour=THREE[name], label=letter)
+            arrow((x, y - 0.5), (x + offset, y - 0.5), (x + offset, y), colour=colour, label=letter)
 
     for x, word in ((left, "source tokens"), (right, "target tokens so far")):
         ax.text(x, -0.05, word, ha="center", va="top")
         arrow((x, 0.0), (x, 0.35))
         box(x, 0.35, "embedding · √d_model\n+ positions")
         arrow((x, 0.97), (x, 2.0))
-    from_below(left, 2.0, "encoder self-attention")
-    from_below(right, 2.0, "masked self-attention")
-    box(left, 2.0, "self-attention", THREE["encoder self-attention"], "white")
-    box(right, 2.0, "masked self-attention", THREE["masked self-attention"], "white")
+    from_below(left, 2.0, blue)
+    from_below(right, 2.0, orange)
+    box(left, 2.0, "self-attention", blue, "white")
+    box(right, 2.0, "masked self-attention", orange, "white")
     for x in (left, right):
         arrow((x, 2.62), (x, 2.85))
         box(x, 2.85, "add & norm")
         around(x, 1.25, 3.16)
 
-    colour = THREE["cross-attention"]
-    arrow((right, 3.47), (right, 3.8), (right + 0.8, 3.8), (right + 0.8, 4.35), colour=colour, label="q")
+    arrow((right, 3.47), (right, 3.8), (right + 0.8, 3.8), (right + 0.8, 4.35), colour=green, label="q")
     for offset, letter in ((-0.8, "k"), (0.0, "v")):
         path = ((left, 6.5), (5.0, 6.5), (5.0, 4.03), (right + offset, 4.03), (right + offset, 4.35))
-        arrow(*path, colour=colour, label=letter)
-    box(right, 4.35, "cross-attention", colour, "white")
+        arrow(*path, colour=green, label=letter)
+    box(right, 4.35, "cross-attention", green, "white")
     arrow((right, 4.97), (right, 5.2))
     box(right, 5.2, "add & norm")
     around(right, 3.6, 5.51)
@@ -688,8 +680,9 @@ def transformer_anatomy() -> Figure:
 
 
 def map_grid(rows: Sequence[Mapping[str, tuple[Tensor, Sequence[str], Sequence[str]]]]) -> Figure:
-    """Rows of pictures: title → (what to draw, queries, keys). A boolean tensor is drawn as a mask, another
-    as weights.
+    """Rows of pictures: title → (what to draw, names of its rows, names of its columns).
+
+    A boolean tensor is drawn as a mask, another as how far each input moved each output, from 0 to 1.
     """
     columns = max(map(len, rows))
     figure, axes = plt.subplots(len(rows), columns, figsize=(WIDTH, 2.75 * len(rows)), squeeze=False)
@@ -697,6 +690,9 @@ def map_grid(rows: Sequence[Mapping[str, tuple[Tensor, Sequence[str], Sequence[s
         for ax, (title, (picture, queries, keys)) in zip(line, row.items(), strict=True):
             draw = attention_map if picture.is_floating_point() else mask_map
             draw(picture, queries, keys, ax=ax, title=title)
+            if draw is attention_map:
+                ax.set(xlabel="inputs", ylabel="outputs")
+            ax.set_aspect("auto")
             ax.title.set_fontsize(11)
             ax.tick_params(labelsize=9)
             ax.tick_params(axis="x", rotation=60)
@@ -786,15 +782,15 @@ def decoding_cost(
         xlabel="tokens written",
         ylabel="",
         log="x",
-        title="measured: times slower without cache",
+        title="measured: times slower",
     )
-    right.axhline(1, color="black", linestyle=":")
     right.set_ylim(0, None)
     for ax in (left, right):
         ax.set_xticks(lengths, [str(n) for n in lengths])
         ax.title.set_fontsize(11)
-        for line in ax.lines[: len(work)]:
+        for line in ax.lines:
             line.set_marker("o")
+    right.axhline(1, color="black", linestyle=":")
     return figure
 
 
