@@ -39,6 +39,7 @@ ONCE: dict[str, Callable[[], Iterable[object]]] = {
     "crossing": crossing.run,
     "numbers": lambda: [learning.numbers()],
     "multi30k": lambda: [learning.multi30k()],
+    "multi30k-torch": lambda: [learning.multi30k_with_torch()],
 }
 
 

@@ -6,7 +6,17 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
+
+import torch
+
+from attn.cli import RECIPES
+from attn.convert import from_torch
+from attn.tasks import load_task
+from attn.training import evaluate, fit
+from attn.transformer import Transformer
+from benchmarks.whole_model import TorchTransformer
 
 
 @dataclass
@@ -44,13 +54,56 @@ def multi30k() -> Learned:
     return _train("multi30k", bars)
 
 
+def multi30k_with_torch() -> Learned:
+    """The same recipe, data, batches and seed with `nn.Transformer` in place of our stacks."""
+    recipe = RECIPES["multi30k"]
+    task = load_task("multi30k", **recipe.task)
+    torch.manual_seed(recipe.seed)
+    ours = Transformer(
+        len(task.source),
+        len(task.target),
+        d_model=recipe.d_model,
+        n_heads=recipe.heads,
+        n_encoder_layers=recipe.layers,
+        n_decoder_layers=recipe.layers,
+        d_ff=4 * recipe.d_model,
+        norm="pre",
+        # torch.nn has one dropout for three places.
+        dropout=recipe.dropout,
+        attention_dropout=recipe.dropout,
+        activation_dropout=recipe.dropout,
+    )
+    theirs = TorchTransformer(ours)
+    start = time.process_time()
+    history = fit(
+        theirs,
+        task,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        label_smoothing=recipe.label_smoothing,
+        device="cpu",
+    )
+    # Its weights come back into our model, which knows how to translate.
+    for name in ("embed_source", "embed_target", "to_logits"):
+        setattr(ours, name, getattr(theirs, name))
+    for name in ("encoder", "decoder"):
+        setattr(ours.stacks, name, from_torch(getattr(theirs, name)))
+    measures = evaluate(ours, task, task.test)
+    cpu = time.process_time() - start
+    return Learned(
+        "nn.Transformer, same recipe", cpu, {**measures, "validation loss": history.validation[-1][1]}, {}
+    )
+
+
 def _train(task: str, bars: dict[str, tuple[str, float]]) -> Learned:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "attn.cli", "train", task, "--device", "cpu", "--out", folder]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=settings)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     scores = re.findall(r"^(\w+) on [\d,]+ test .*: ([\d.]+)", done.stdout, re.M)

@@ -33,7 +33,6 @@ class Recipe:
     epochs: int | None = None
     precision: str = "fp32"
     seed: int = 0
-    share_embeddings: str = "none"
     task: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,18 +48,19 @@ RECIPES = {
         example="seven hundred and forty-two",
         steps=400,
     ),
+    # For the two epochs that a CPU has time for: nothing is learnt by heart in them, so neither dropout nor
+    # label smoothing helps, small batches learn more from the same sentences, and separate embeddings learn
+    # faster than shared ones.
     "multi30k": Recipe(
         d_model=256,
         layers=3,
         heads=4,
-        dropout=0.1,
-        batch_size=32,
+        dropout=0.0,
+        batch_size=16,
         learning_rate=1e-3,
-        label_smoothing=0.1,
+        label_smoothing=0.0,
         example="A man is riding a horse.",
         epochs=2,
-        share_embeddings="all",
-        task={"lowercase": True},
     ),
 }
 
@@ -216,7 +216,6 @@ def _architecture(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]
         "d_ff": 4 * d_model,
         "dropout": _or(options.dropout, recipe.dropout),
         "norm": "pre",
-        "share_embeddings": recipe.share_embeddings,
     }
 
 

@@ -67,10 +67,10 @@ def beam_search(
     """Keep the `width` likeliest beginnings of each sentence; return the best finished sentence.
 
     Finished sentences compete by log-probability / ((5 + length) / 6)^length_penalty, their length counting
-    the end token (Wu et al. 2016, equation 14, without the coverage term); 0 compares plain log-
-    probabilities and favours short sentences. A search ends when `width` sentences have ended, or
-    when no beginning can still win. A sentence that has not ended after `max_length` tokens competes as it
-    stands. Width 1 is greedy decoding.
+    the end token (Wu et al. 2016, equation 14, without the coverage term); 0 compares plain
+    log-probabilities and favours short sentences. A search ends when `width` sentences have ended, or when no
+    beginning can still win. A sentence that has not ended after `max_length` tokens competes as it stands.
+    Width 1 is greedy decoding.
 
     Shapes and modes as in `greedy_decode`. Errors: ValueError for a width or max_length below 1 or a
     negative penalty.
@@ -83,7 +83,7 @@ def beam_search(
     def penalty(length: int) -> float:
         return ((5 + length) / 6) ** length_penalty
 
-    with _steps(model, source.repeat_interleave(width, dim=0), max_length, use_cache) as steps:
+    with _steps(model, source, max_length, use_cache, copies=width) as steps:
         batch, device = source.size(0), source.device
         first_row = torch.arange(batch, device=device)[:, None] * width
         # All beams begin alike, so all but the first start as impossible: they would only repeat it.
@@ -133,14 +133,19 @@ def _keep_better(
 
 
 @contextmanager
-def _steps(model: Transformer, source: Tensor, max_length: int, use_cache: bool) -> Iterator["_Steps"]:
-    """The model's steps, in evaluation mode; then every module is back in its own mode, come what may."""
+def _steps(
+    model: Transformer, source: Tensor, max_length: int, use_cache: bool, copies: int = 1
+) -> Iterator["_Steps"]:
+    """The model's steps, in evaluation mode; then every module is back in its own mode, come what may.
+
+    Each sentence is encoded once, and stands in `copies` rows from then on.
+    """
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1, got {max_length}")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield _Steps(model, source, use_cache)
+        yield _Steps(model, source, use_cache, copies)
     finally:
         for module, training in modes:
             module.training = training
@@ -149,21 +154,20 @@ def _steps(model: Transformer, source: Tensor, max_length: int, use_cache: bool)
 class _Steps:
     """Log-probabilities of the next token, step by step, over a cache or over the whole prefix."""
 
-    def __init__(self, model: Transformer, source: Tensor, use_cache: bool):
+    def __init__(self, model: Transformer, source: Tensor, use_cache: bool, copies: int):
         self.model, self.use_cache = model, use_cache
-        self.memory = model.encode(source)
-        self.memory_mask = masks.padding(source, model.pad)
+        self.memory = model.encode(source).repeat_interleave(copies, dim=0)
+        self.memory_mask = masks.padding(source, model.pad).repeat_interleave(copies, dim=0)
         self.caches = model.start_caches(self.memory) if use_cache else None
-        self.prefix = source.new_empty((source.size(0), 0))
+        self.prefix = source.new_empty((source.size(0) * copies, 0))
 
     def log_probabilities(self, newest: Tensor) -> Float[Tensor, "batch vocabulary"]:
         tokens = newest[:, None]
         if not self.use_cache:
             self.prefix = tokens = torch.cat([self.prefix, tokens], dim=1)
         logits = self.model.decode(tokens, self.memory, self.memory_mask, caches=self.caches)[:, -1]
-        logits = logits.to(
-            torch.promote_types(logits.dtype, torch.float32)
-        )  # sums of half-precision logs lose digits
+        # Sums of half-precision logarithms lose digits.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         # Padding and a second beginning are never what a sentence goes on with.
         logits[:, [self.model.pad, self.model.bos]] = -torch.inf
         return torch.log_softmax(logits, dim=-1)

@@ -31,9 +31,7 @@ def sparsemax(scores: Float[Tensor, "*axes keys"]) -> Float[Tensor, "*axes keys"
     """The point of the simplex nearest to the scores (Martins and Astudillo 2016, algorithm 1): exact
     zeros, differentiable.
     """
-    # Only differences to the row's best score matter, and nothing further than 1 below it gets weight.
-    # Clamping there keeps the lowest finite number of a masked score from overflowing the cumulative sum.
-    shifted = (scores - scores.amax(dim=-1, keepdim=True)).clamp_min(-2.0)
+    shifted = scores - scores.amax(dim=-1, keepdim=True)  # only differences matter
     ordered = shifted.sort(dim=-1, descending=True).values
     count = torch.arange(1, scores.size(-1) + 1, device=scores.device, dtype=scores.dtype)
     above = ordered.cumsum(dim=-1) - 1
