@@ -1,19 +1,19 @@
 """The command `attn`: what users type, and what they mistype."""
 
 import contextlib
-import dataclasses
 import io
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from attn import cli
 from attn.cli import main
-from attn.tasks import TASKS
+from attn.tasks import TASKS, numbers
 from attn.training.checkpoint import load
 
 TINY = ["--d-model", "16", "--layers", "1", "--heads", "2", "--device", "cpu"]
@@ -30,8 +30,7 @@ def folder(tmp_path, monkeypatch):
 def _few_numbers():
     """Numbers below a thousand: 85 to learn from, 100 to test."""
     with pytest.MonkeyPatch.context() as patch:
-        few = dataclasses.replace(cli.RECIPES["numbers"], task={"limit": 1000, "train": 85})
-        patch.setitem(cli.RECIPES, "numbers", few)
+        patch.setattr(numbers, "load", partial(numbers.load, limit=1000, train=85))
         yield
 
 

@@ -68,9 +68,9 @@ def beam_search(
 
     Finished sentences compete by log-probability / ((5 + length) / 6)^length_penalty, their length counting
     the end token (Wu et al. 2016, equation 14, without the coverage term); 0 compares plain
-    log-probabilities and favours short sentences. A search ends when `width` sentences have ended, or when no
-    beginning can still win. A sentence that has not ended after `max_length` tokens competes as it stands.
-    Width 1 is greedy decoding.
+    log-probabilities and favours short sentences. A search ends when no beginning can still win. A sentence
+    that has not ended after `max_length` tokens competes as it stands. Width 1 without a length penalty is
+    greedy decoding.
 
     Shapes and modes as in `greedy_decode`. Errors: ValueError for a width or max_length below 1 or a
     negative penalty.
@@ -91,7 +91,6 @@ def beam_search(
         tokens = source.new_full((batch, width, max_length), model.pad)
         best = source.new_full((batch, max_length), model.pad)
         best_score = alive.new_full((batch,), -torch.inf)
-        n_ended = torch.zeros(batch, dtype=torch.long, device=device)
         newest = source.new_full((batch * width,), model.bos)
         for step in range(max_length):
             log_p = steps.log_probabilities(newest).unflatten(0, (batch, width))
@@ -111,8 +110,6 @@ def beam_search(
             alive, order = candidate.masked_fill(ends, -torch.inf).topk(min(width, n_candidates), dim=-1)
             tokens = sentences.gather(1, order[..., None].expand(-1, -1, max_length))
             newest = token.gather(1, order).flatten()
-            n_ended = n_ended + finished.isfinite().sum(dim=-1)
-            alive = alive.masked_fill((n_ended >= width)[:, None], -torch.inf)
             # What a beginning could reach at most: no further loss, the longest length.
             if (best_score >= alive[:, 0] / penalty(max_length)).all():
                 break
