@@ -57,7 +57,7 @@ def multi30k() -> Learned:
 def multi30k_with_torch() -> Learned:
     """The same recipe, data, batches and seed with `nn.Transformer` in place of our stacks."""
     recipe = RECIPES["multi30k"]
-    task = load_task("multi30k", **recipe.task)
+    task = load_task("multi30k")
     torch.manual_seed(recipe.seed)
     ours = Transformer(
         len(task.source),
