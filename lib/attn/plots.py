@@ -780,9 +780,9 @@ def decoding_cost(
         lengths,
         ax=right,
         xlabel="tokens written",
-        ylabel="",
+        ylabel=f"time: {' / '.join(work)}",
         log="x",
-        title="measured: times slower",
+        title="measured",
     )
     right.set_ylim(0, None)
     for ax in (left, right):
