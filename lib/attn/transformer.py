@@ -266,7 +266,7 @@ class Transformer(nn.Module):
         self,
         target: Int[Tensor, "batch target_length"],
         memory: Float[Tensor, "batch source_length d_model"],
-        memory_mask: Bool[Tensor, "batch 1 1 source_length"],
+        memory_mask: Bool[Tensor, "#batch 1 1 source_length"],
         *,
         caches: list[DecoderCache] | None = None,
     ) -> Float[Tensor, "batch target_length vocabulary"]:
