@@ -265,9 +265,7 @@ class _OneLineErrors(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help explains)\n")
 
 
-def _number(
-    kind: type, least: float | int, most: float | int = inf, *, above: bool = False
-) -> Callable[[str], Any]:
+def _number(kind: type, least: float, most: float = inf, *, above: bool = False) -> Callable[[str], Any]:
     """An argparse type: a number of `kind` from `least` (or `above` it) to less than `most`."""
 
     def parse(text: str) -> Any:

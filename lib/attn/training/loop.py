@@ -46,10 +46,10 @@ class _Settings:
     """What must be the same for a resumed run to go on as if it had never stopped."""
 
     batch_size: int
-    learning_rate: float | int
-    label_smoothing: float | int
-    weight_decay: float | int
-    clip: float | int
+    learning_rate: float
+    label_smoothing: float
+    weight_decay: float
+    clip: float
     precision: Precision
     seed: int
 
@@ -61,11 +61,11 @@ def fit(
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int = 64,
-    learning_rate: float | int = 1e-3,
+    learning_rate: float = 1e-3,
     schedule: Callable[[int], float] | None = None,
-    label_smoothing: float | int = 0.1,
-    weight_decay: float | int = 0.01,
-    clip: float | int = 1.0,
+    label_smoothing: float = 0.1,
+    weight_decay: float = 0.01,
+    clip: float = 1.0,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
     seed: int = 0,
@@ -87,10 +87,10 @@ def fit(
     clip: a gradient longer than this (Euclidean norm over all weights) is shortened to it.
     seed: of the order of the batches and of dropout; initial weights are the caller's. The global generators
         are left as they were.
+    weight_decay: AdamW's; 0 gives the paper's Adam.
     checkpoint: a file, written every `checkpoint_every` steps, at the end, and on Ctrl-C or SIGTERM (which
-    then
-        raise KeyboardInterrupt). With resume=True training goes on from it, and the loss curve is exactly
-        what it would have been without the stop; only `steps` may be another than before.
+        then raise KeyboardInterrupt). With resume=True training goes on from it, and the loss curve is
+        exactly what it would have been without the stop; only `steps` may be another than before.
     validate_every: steps between two losses on `task.validation`; one is always taken at the end.
 
     Under torchrun each process takes its share of every batch (`attn.training.distributed`).

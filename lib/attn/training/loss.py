@@ -10,7 +10,7 @@ def token_loss(
     target_out: Int[Tensor, "batch length"],
     *,
     pad: int = 0,
-    label_smoothing: float | int = 0.0,
+    label_smoothing: float = 0.0,
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
     """Sum of the cross entropy over the tokens that are not padding, and how many those are.
 

@@ -26,7 +26,7 @@ def warmup_inverse_sqrt(step: int, d_model: int, warmup: int) -> float:
     return d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
 
 
-def warmup_cosine(step: int, total: int, warmup: int, floor: float | int = 0.01) -> float:
+def warmup_cosine(step: int, total: int, warmup: int, floor: float = 0.01) -> float:
     """A straight line up to 1, then half a cosine down to `floor` at the last step.
 
         factor = step / warmup                                        up to step = warmup
