@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from attn import masks
 from attn.transformer import Transformer
@@ -130,22 +130,29 @@ def _keep_better(
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; then every module is back in its own mode, come what may."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def _steps(
     model: Transformer, source: Tensor, max_length: int, use_cache: bool, copies: int = 1
 ) -> Iterator["_Steps"]:
-    """The model's steps, in evaluation mode; then every module is back in its own mode, come what may.
+    """The model's steps, in evaluation mode.
 
     Each sentence is encoded once, and stands in `copies` rows from then on.
     """
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1, got {max_length}")
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         yield _Steps(model, source, use_cache, copies)
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class _Steps:

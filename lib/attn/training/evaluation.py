@@ -1,12 +1,11 @@
 """What a trained model is worth: its loss on other sentences, and its translations."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from attn.decoding import beam_search, greedy_decode
+from attn.decoding import beam_search, evaluating, greedy_decode
 from attn.tasks.translation import TranslationTask, batches
 from attn.training.distributed import Group
 from attn.training.loss import token_loss
@@ -28,7 +27,7 @@ def mean_loss(
     group = group or Group(_device(model))
     total: float = 0.0
     count: float = 0.0
-    with _answering(model):
+    with evaluating(model), torch.no_grad():
         for batch in batches(task, pairs, batch_size)[group.rank :: group.size]:
             batch = batch.to(group.device)
             loss, tokens = token_loss(model(batch.source, batch.target_in), batch.target_out)
@@ -61,7 +60,7 @@ def translate(
     order = sorted((i for i, length in enumerate(lengths) if length), key=lengths.__getitem__)
     device = _device(model)
     done = 0
-    with _answering(model):
+    with evaluating(model), torch.no_grad():
         for batch in batches(task, [(sentences[i], "") for i in order], batch_size, by_length=False):
             source = batch.source.to(device)
             if beam == 1:
@@ -93,18 +92,6 @@ def evaluate(
     sources = [source for source, _ in pairs]
     hypotheses = translate(model, task, sources, beam=beam, max_length=max_length, batch_size=batch_size)
     return task.evaluate(hypotheses, list(pairs))
-
-
-@contextmanager
-def _answering(model: nn.Module) -> Iterator[None]:
-    """No dropout and no gradients inside; afterwards the model is in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _device(model: nn.Module) -> torch.device:
