@@ -23,7 +23,8 @@ ALL = [*EXECUTED, *sorted(ROOT.glob("exercises/*.ipynb"))]
 
 CLAIMS = set(re.findall(r"^- `([a-z0-9-]+)`", (ROOT / "docs/concepts.md").read_text(encoding="utf-8"), re.M))
 MAY_BE_SKIPPED = {"gpu", "real-data"}
-TAGS = {*MAY_BE_SKIPPED, "nbval-ignore-output", *(f"claim:{claim}" for claim in CLAIMS)}
+DATA = {f"data:{name}" for name in SOURCES}
+TAGS = {*MAY_BE_SKIPPED, *DATA, "nbval-ignore-output", *(f"claim:{claim}" for claim in CLAIMS)}
 MEBIBYTE = 2**20
 
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -109,6 +110,8 @@ def test_every_image_says_in_words_what_to_see(path):
 def test_tags_are_known(path):
     for cell in read(path).cells:
         assert tags_of(cell) <= TAGS, cell.source
+        named = bool(tags_of(cell) & DATA)
+        assert named == ("real-data" in tags_of(cell)), f"real-data cells name their data:\n{cell.source}"
 
 
 @each_executed
@@ -181,7 +184,7 @@ MADE = {
     "tagged": [
         new_code_cell("print('always')", id="always"),
         new_code_cell("on_gpu = True", id="gpu", metadata={"tags": ["gpu"]}),
-        new_code_cell("on_data = True", id="data", metadata={"tags": ["real-data"]}),
+        new_code_cell("on_data = True", id="data", metadata={"tags": ["real-data", "data:multi30k"]}),
         new_code_cell("print('later')", id="later"),
     ],
     "failing": [

@@ -4,6 +4,10 @@ Colours are cividis (even steps look even, also in grey and to colour-blind eyes
 zero matters. Axes carry the words of the notation; `show` stores the alt text that says what to see.
 """
 
+import base64
+import html
+import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +17,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
+from PIL import Image
 from torch import Tensor
 
 WEIGHTS = "cividis"  # for what is never negative
@@ -45,6 +50,76 @@ def show(figure: Figure, alt: str) -> None:
 
     display(figure, metadata={"image/png": {"alt": " ".join(alt.split())}})
     plt.close(figure)
+
+
+# No script element: JupyterLab runs those before the page holds what they look for. The picture's onload
+# makes the handle, so that there is none where scripts are stripped. data-lm-suppress-shortcuts and onkeydown:
+# in JupyterLab the arrow keys move the slider, not the notebook.
+_SLIDER = """\
+<figure style="margin: 0; max-width: {width}px" data-frames="{frames}" data-handle="{handle}">
+<img src="data:image/png;base64,{first}" alt="{alt}" style="width: 100%"
+  onload="const figure = this.closest('figure'), caption = figure.querySelector('figcaption');
+    caption.innerHTML ||= figure.dataset.handle">
+<figcaption></figcaption>
+</figure>
+"""
+_HANDLE = """\
+<div style="display: flex; gap: 1em; align-items: center" data-lm-suppress-shortcuts="true">
+<input type="range" min="0" max="{last}" value="{start}" aria-label="{label}" style="flex: 1"
+  onkeydown="event.stopPropagation()"
+  oninput="const figure = this.closest('figure'), image = figure.querySelector('img'),
+    frame = JSON.parse(figure.dataset.frames)[this.value];
+    image.src = 'data:image/png;base64,' + frame.png;
+    image.alt = frame.alt;
+    figure.querySelector('output').textContent = frame.name">
+<output style="min-width: 9em">{name}</output>
+</div>
+"""
+
+
+def slider(frames: Mapping[str, Figure], alt: str, *, label: str, start: int = 0) -> None:
+    """Display figures behind a slider, in a notebook or on a page, and close them. No server is needed.
+
+    Arguments:
+      frames: the figures, each under the words that stand beside the slider when it shows ("width 3").
+        They should have one size, and axes that do not move.
+      alt: what to see; the name of the frame is put before it.
+      label: what the slider moves ("softmax temperature"), for readers who hear the page.
+      start: the frame that shows first, and alone where scripts are stripped (an untrusted notebook).
+
+    Errors: ValueError for fewer than two frames, an empty alt text, or a start that is no frame.
+    """
+    if len(frames) < 2 or not 0 <= start < len(frames):
+        raise ValueError(f"a slider needs two frames or more, and one to start with: {len(frames)}, {start}")
+    if not alt.strip():
+        raise ValueError("a slider needs alt text: one or two sentences that say what to see in it")
+    from IPython.display import display
+
+    alt = " ".join(alt.split())
+    width = max(figure.get_size_inches()[0] * figure.dpi for figure in frames.values())
+    shown = [{"name": name, "alt": f"{name}: {alt}", "png": _png(f)} for name, f in frames.items()]
+    first = shown[start]
+    handle = _HANDLE.format(
+        last=len(shown) - 1, start=start, label=html.escape(label), name=html.escape(first["name"])
+    )
+    page = _SLIDER.format(
+        width=round(width),
+        frames=html.escape(json.dumps(shown)),
+        handle=html.escape(handle),
+        first=first["png"],
+        alt=html.escape(first["alt"]),
+    )
+    data = {"text/html": page, "image/png": first["png"], "text/plain": first["alt"]}
+    display(data, raw=True, metadata={"image/png": {"alt": first["alt"]}})
+
+
+def _png(figure: Figure) -> str:
+    """The figure in base64, with few colours: a slider holds many of them. Closes the figure."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def _array(x: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
@@ -893,4 +968,334 @@ def loss_and_truth(
         ax.title.set_fontsize(11)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def sentence_vectors(panels: Mapping[str, tuple[Sequence[str], Tensor]]) -> Figure:
+    """Title → (words, their vectors (words, features)), side by side on one colour scale: red is positive."""
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(WIDTH, 1.5 + 0.33 * max(len(words) for words, _ in panels.values()))
+    )
+    reach = max(np.abs(_array(vectors)).max() for _, vectors in panels.values())
+    for ax, (title, (words, vectors)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        ax.imshow(_array(vectors), cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto")
+        ax.set_yticks(range(len(words)), words)
+        ax.set(xticks=[], xlabel="features")
+        ax.set_title(title, fontsize=10)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+def position_codes(codes: Tensor, features: Sequence[int]) -> Figure:
+    """Left: the table of codes (positions, d_model). Right: some of its columns as curves over the positions;
+    the columns are marked above the table.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.8), width_ratios=(1, 1.1))
+    table = _array(codes)
+    drawn = left.imshow(table, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    figure.colorbar(drawn, ax=left, location="bottom", shrink=0.7, ticks=[-1, 0, 1])
+    left.set(xlabel="feature", ylabel="position p")
+    for line, feature in enumerate(features):
+        colour = COLOURS[line % len(COLOURS)]
+        left.annotate("▼", (feature, -0.5), color=colour, ha="center", va="bottom", annotation_clip=False)
+        middle = -2.6 * line
+        right.plot(table[:, feature] + middle, color=colour)
+        right.axhline(middle, color="grey", linewidth=0.5)
+        kind = "cos" if feature % 2 else "sin"
+        right.text(
+            len(table) + 1, middle, f"feature {feature}\n({kind})", color=colour, va="center", fontsize=10
+        )
+    right.set(xlabel="position p", yticks=[], xlim=(0, len(table) - 1))
+    right.spines["left"].set_visible(False)
+    return figure
+
+
+def clocks(position: int, codes: Tensor, titles: Sequence[str]) -> Figure:
+    """One clock per pair of features of `codes` (positions, 2 · pairs): the hand's tip is (sine, cosine), so
+    it starts at the top and turns clockwise. The hand of `position` is black, those before it are dots.
+    """
+    figure, axes = plt.subplots(1, len(titles), figsize=(WIDTH, 2.5), squeeze=False)
+    table = _array(codes)
+    for i, (ax, title) in enumerate(zip(axes[0], titles, strict=True)):
+        ax.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor="grey"))
+        x, y = table[:, 2 * i], table[:, 2 * i + 1]
+        ax.scatter(x[:position], y[:position], s=18, color=COLOURS[5], zorder=2)
+        ax.plot([0, x[position]], [0, y[position]], color="black", linewidth=2.5, zorder=3)
+        ax.plot(x[position], y[position], "o", color=COLOURS[1], markersize=8, zorder=4)
+        ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel(f"({x[position]:.2f}, {y[position]:.2f})", fontsize=10)
+    figure.suptitle(f"position {position}", fontsize=12)
+    return figure
+
+
+def code_products(products: Tensor, by_distance: Mapping[str, Tensor]) -> Figure:
+    """Left: dot products (positions, positions) of all codes. Right: dot product against distance, one curve
+    per name.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3), width_ratios=(1, 1.3))
+    image = _array(products)
+    drawn = left.imshow(image, cmap=WEIGHTS)
+    figure.colorbar(drawn, ax=left, location="bottom", shrink=0.8, label="dot product")
+    left.set(xlabel="position q", ylabel="position p")
+    curves(by_distance, ax=right, xlabel="distance |p - q|", ylabel="dot product")
+    right.axhline(0, color="grey", linewidth=0.5)
+    return figure
+
+
+def turned_positions(
+    before: Tensor, after: Tensor, titles: Sequence[str], names: Sequence[tuple[str, str]]
+) -> Figure:
+    """Codes (positions, 2 · pairs) before and after a shift, one circle per pair: every arrow of a circle
+    turns by the same angle. `names`: of each position, before and after.
+    """
+    figure, axes = plt.subplots(1, len(titles), figsize=(WIDTH, 2.9), squeeze=False)
+    start, end = _array(before), _array(after)
+    for i, (ax, title) in enumerate(zip(axes[0], titles, strict=True)):
+        ax.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor="lightgrey"))
+        for p, (old, new) in enumerate(names):
+            colour, radius = COLOURS[p], 1 - 0.17 * p
+            angles = [np.arctan2(*table[p, 2 * i : 2 * i + 2]) for table in (start, end)]
+            turn = (angles[1] - angles[0]) % (2 * np.pi)
+            way = np.linspace(angles[0], angles[0] + turn, 40)
+            ax.plot(radius * np.sin(way), radius * np.cos(way), color=colour, linewidth=2)
+            for name, at in ((old, way[0]), (new, way[-1])):
+                ax.plot([0, radius * np.sin(at)], [0, radius * np.cos(at)], color=colour, linewidth=0.6)
+                ax.plot(radius * np.sin(at), radius * np.cos(at), "o", color=colour, markersize=7)
+                ax.text(1.24 * np.sin(at), 1.24 * np.cos(at), name, color=colour, ha="center", va="center")
+        ax.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="sine", ylabel="cosine" if i == 0 else "")
+    return figure
+
+
+def number_grids(panels: Mapping[str, Tensor], *, xlabel: str = "keys", ylabel: str = "queries") -> Figure:
+    """Grids of signed whole numbers, each written in its cell: blue below zero, red above."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.5), squeeze=False)
+    grids = {title: _array(panel).astype(int) for title, panel in panels.items()}
+    reach = max(np.abs(grid).max() for grid in grids.values())
+    for ax, (title, grid) in zip(axes[0], grids.items(), strict=True):
+        ax.imshow(grid, cmap=SIGNED, vmin=-1.6 * reach, vmax=1.6 * reach)
+        for (row, column), number in np.ndenumerate(grid):
+            ax.text(column, row, f"{number:d}", ha="center", va="center")
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+def linear_biases(slopes: Tensor, distances: int) -> Figure:
+    """What ALiBi makes of equal scores. Left: the penalty of each head. Right: the weights of one query, the
+    last, on the keys before it.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    distance = np.arange(distances)
+    for i, slope in enumerate(_array(slopes)):
+        weights = np.exp(-slope * distance)
+        name = f"1/{round(1 / slope)}"
+        left.plot(distance, -slope * distance, color=COLOURS[i % len(COLOURS)], label=name)
+        right.plot(distance, weights / weights.sum(), color=COLOURS[i % len(COLOURS)], label=name)
+    left.set(xlabel="distance to the key", ylabel="added to the score", title="penalty")
+    right.set(xlabel="distance to the key", ylabel="weight", title="weights, if all scores are equal")
+    for ax in (left, right):
+        ax.title.set_fontsize(11)
+    right.legend(title="slope of the head")
+    return figure
+
+
+def answers_by_position(
+    shares: Mapping[str, Mapping[str, Tensor]], trained: int, *, columns: int = 3
+) -> Figure:
+    """Method → question → share of right answers (seeds, positions), one panel per method, with a band from
+    the worst seed to the best. A dotted line ends what training saw, positions 0 .. trained - 1.
+    """
+    rows = -(-len(shares) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, 2.2 * rows + 0.5), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, (method, series) in zip(axes.flat, shares.items(), strict=True):
+        for i, values in enumerate(series.values()):
+            y = _array(values)
+            colour = COLOURS[i]
+            at = np.arange(y.shape[1])
+            ax.plot(at, y.mean(axis=0), color=colour)
+            ax.fill_between(at, y.min(axis=0), y.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+        ax.axvline(trained - 0.5, color="black", linestyle=":", linewidth=1)
+        ax.set(ylim=(0, 1.05))
+        ax.set_title(method, fontsize=11)
+        ax.label_outer()
+    for ax in axes[-1]:
+        ax.set_xlabel("position")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("right answers")
+    names = next(iter(shares.values()))
+    handles = [Rectangle((0, 0), 1, 1, color=COLOURS[i]) for i in range(len(names))]
+    figure.legend(handles, list(names), loc="outside upper center", ncols=len(names))
+    return figure
+
+
+def seed_bars(
+    panels: Mapping[str, Mapping[str, Tensor]],
+    *,
+    xlabel: str,
+    limit: float | None = None,
+    chance: Mapping[str, float] | None = None,
+) -> Figure:
+    """Results (seeds,) of several contestants, one panel per title side by side: the mean as a bar, every
+    seed as a dot. `chance`: title → where to draw a dotted line.
+    """
+    rows = max(map(len, panels.values()))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(WIDTH, 1.1 + 0.3 * rows), sharey=True, sharex=True, squeeze=False
+    )
+    for ax, (title, results) in zip(axes[0], panels.items(), strict=True):
+        for i, (name, values) in enumerate(results.items()):
+            dots = np.atleast_1d(_array(values))
+            colour = COLOURS[i % len(COLOURS)]
+            ax.barh(name, dots.mean(), color=colour, alpha=0.5)
+            ax.plot(dots, [name] * len(dots), "o", color=colour, markersize=3.5, clip_on=False)
+        if chance and title in chance:
+            ax.axvline(chance[title], color="black", linestyle=":")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlim(0, limit)
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel(xlabel, fontsize=11)
+    return figure
+
+
+def score_surfaces(
+    surfaces: Mapping[str, Tensor], query: Sequence[float], *, reach: float, columns: int = 3
+) -> Figure:
+    """The score of every key in the plane for one query: title → scores (rows, columns), the rows from the
+    lowest second coordinate up. Both coordinates go from -reach to reach. Each panel has its own colours.
+    """
+    rows = -(-len(surfaces) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, 0.3 + 2.55 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for ax in axes.flat[len(surfaces) :]:
+        ax.set_visible(False)
+    for ax, (title, scores) in zip(axes.flat, surfaces.items(), strict=False):
+        at = np.linspace(-reach, reach, scores.shape[-1])
+        ax.contourf(at, at, _array(scores), levels=24, cmap=WEIGHTS)
+        ax.contour(at, at, _array(scores), levels=8, colors="white", linewidths=0.5)
+        ax.plot([0, query[0]], [0, query[1]], color=COLOURS[1], linewidth=2)
+        ax.plot(*query, "o", color=COLOURS[1], markersize=7, markeredgecolor="white")
+        ax.set_title(title, fontsize=11)
+        ax.set_aspect("equal")
+    figure.supxlabel("key, first coordinate", fontsize=11)
+    figure.supylabel("key, second coordinate", fontsize=11)
+    return figure
+
+
+def gradient_estimates(
+    exact: Tensor,
+    estimates: Mapping[str, tuple[Tensor, Tensor]],
+    draws: Sequence[int],
+    errors: Mapping[str, Sequence[float]],
+) -> Figure:
+    """Left: a gradient (entries,) beside its estimates, name → (mean, standard error), with bars of two
+    standard errors. Right: the error of the mean, by the number of draws.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4), width_ratios=(1.3, 1))
+    entries = np.arange(len(exact))
+    left.bar(entries, _array(exact), width=0.8, color="#dddddd", label="exact")
+    for i, (name, (mean, error)) in enumerate(estimates.items()):
+        left.errorbar(
+            entries + 0.22 * (i - (len(estimates) - 1) / 2),
+            _array(mean),
+            yerr=2 * _array(error),
+            fmt="o",
+            markersize=4,
+            capsize=3,
+            color=COLOURS[i],
+            label=name,
+        )
+    left.axhline(0, color="black", linewidth=0.8)
+    left.set_xticks(entries, [str(i + 1) for i in entries])
+    left.set(xlabel="keys", ylabel="gradient of the score")
+    left.legend(fontsize=9)
+    for i, name in enumerate(errors):
+        right.plot(draws, errors[name], "o-", color=COLOURS[i + 1], label=name)
+    right.set(xlabel="draws", ylabel="error of the mean", xscale="log", yscale="log")
+    return figure
+
+
+def glimpse_paths(
+    canvases: Tensor, corners: Tensor, titles: Sequence[str], *, size: int, columns: int = 4
+) -> Figure:
+    """Looks over images (images, rows, columns): a square for each look, in order, at corners (images, looks,
+    2), row and column of the upper left pixel. Later looks have thicker lines.
+    """
+    rows = -(-len(canvases) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 0.3 + 1.95 * rows), squeeze=False)
+    for ax in axes.flat[len(canvases) :]:
+        ax.set_visible(False)
+    for ax, canvas, looks, title in zip(axes.flat, canvases, corners, titles, strict=False):
+        ax.imshow(_array(canvas), cmap="gray_r", vmin=0, vmax=1.4)
+        centres = _array(looks) + (size - 1) / 2
+        ax.plot(centres[:, 1], centres[:, 0], color="grey", linewidth=1)
+        for i, (row, column) in enumerate(looks.tolist()):
+            inset = 0.35 * i  # looks at one place stay visible
+            ax.add_patch(
+                Rectangle(
+                    (column - 0.5 + inset, row - 0.5 + inset),
+                    size - 2 * inset,
+                    size - 2 * inset,
+                    fill=False,
+                    edgecolor=COLOURS[i],
+                    linewidth=1.5 + 0.7 * i,
+                )
+            )
+            ax.plot(centres[i, 1], centres[i, 0], "o", color=COLOURS[i], markersize=4 + i)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, fontsize=10)
+    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=COLOURS[i]) for i in range(corners.shape[1])]
+    names = [f"look {i + 1}" for i in range(corners.shape[1])]
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def learned_centres(worlds: Mapping[str, tuple[Tensor, Tensor]], *, reach: float) -> Figure:
+    """Where each query looks: title → (centres (seeds, queries), relevant places (queries,)). The band goes
+    `reach` to both sides of the first seed's centres; the dashed line is local-m's centre, the diagonal.
+    """
+    figure, axes = plt.subplots(1, len(worlds), figsize=(WIDTH, 2.9), sharey=True, squeeze=False)
+    for ax, (title, (centres, places)) in zip(axes[0], worlds.items(), strict=True):
+        lines, at = _array(centres), np.arange(len(places))
+        ax.fill_between(
+            at, lines[0] - reach, lines[0] + reach, color=COLOURS[0], alpha=0.2, linewidth=0, label="window"
+        )
+        for i, line in enumerate(lines):
+            ax.plot(at, line, color=COLOURS[0], linewidth=1, label="learned centre" if i == 0 else None)
+        ax.plot(at, _array(places), "o", color=COLOURS[1], markersize=3, label="relevant place")
+        ax.plot(at, at, color="black", linestyle="--", linewidth=1, label="diagonal")
+        ax.set(xlabel="queries", ylim=(-2, len(places) + 1))
+        ax.set_title(title, fontsize=11)
+    axes[0, 0].set_ylabel("keys")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def window_on_a_line(
+    content: Tensor, bell: Tensor, weights: Tensor, *, centre: float, reach: float, wanted: int
+) -> Figure:
+    """Local attention over one line of keys, (keys,) each: softmax of all the scores; the window with its
+    bell; the weights that result. `wanted` is the key that the query is after.
+    """
+    figure, axes = plt.subplots(3, 1, figsize=(WIDTH, 4.2), sharex=True)
+    keys = np.arange(len(content))
+    panels = {"softmax over all keys": content, "window and bell": bell, "local weights": weights}
+    for ax, (title, heights) in zip(axes, panels.items(), strict=True):
+        ax.axvspan(centre - reach, centre + reach, color=COLOURS[4], alpha=0.2, linewidth=0)
+        colours = [COLOURS[1] if key == wanted else COLOURS[0] for key in keys]
+        ax.bar(keys, _array(heights), color="grey" if title.startswith("window") else colours)
+        ax.set_title(title, fontsize=11)
+        ax.set(ylim=(0, 1.05), xlim=(-0.7, len(keys) - 0.3), ylabel="weight")
+    axes[1].set_ylabel("factor")
+    axes[2].set_xlabel("keys")
     return figure

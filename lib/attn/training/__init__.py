@@ -16,6 +16,7 @@ from attn.training.loop import History as History
 from attn.training.loop import TrainingDiverged as TrainingDiverged
 from attn.training.loop import fit as fit
 from attn.training.loss import token_loss as token_loss
+from attn.training.minimise import minimise as minimise
 from attn.training.schedule import warmup_cosine as warmup_cosine
 from attn.training.schedule import warmup_inverse_sqrt as warmup_inverse_sqrt
 from attn.training.translator import load_translator as load_translator
