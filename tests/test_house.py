@@ -27,7 +27,7 @@ MODULES = {
 FLOORS = [
     {"scores", "normalizers", "masks"},
     {"core", "positions"},
-    {"multihead"},
+    {"multihead", "rivals"},
     {"layers"},
     {"transformer"},
     {"convert", "decoding"},
@@ -40,7 +40,8 @@ ROOMS = {
     "training": {"tasks"},
     "grading": {"tasks", "plots", "training"},
     "doctor": {"tasks", "plots", "training"},
-    "cli": {"tasks", "plots", "training", "grading", "doctor"},
+    "progress": {"grading"},
+    "cli": {"tasks", "plots", "training", "grading", "doctor", "progress"},
 }
 
 

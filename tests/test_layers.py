@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from attn import DecoderLayer, EncoderLayer, FeedForward, masks
 from attn.convert import from_torch
-from attn.layers import DecoderCache, Residual
+from attn.layers import AttentionPooling, DecoderCache, Residual
 from attn.positions import Alibi, Rotary
 
 BATCH, SOURCE, TARGET, D_MODEL, HEADS, D_FF = 2, 7, 5, 12, 3, 20
@@ -339,3 +339,50 @@ def test_number_of_parameters() -> None:
 def test_a_wrong_shape_is_an_error_that_names_the_input(x: tuple, memory: tuple, name: str) -> None:
     with pytest.raises((TypeCheckError, RuntimeError), match=name if name == "memory" else "12"):
         DecoderLayer(D_MODEL, HEADS, D_FF).double()(normal(*x), normal(*memory))
+
+
+# --- attention pooling --------------------------------------------------------------------------------------
+
+POOLED = torch.tensor([[True] * 3 + [False] * 4, [True] * 7, [False] * 7])
+
+
+def test_pooling_is_a_weighted_mean_of_the_real_vectors() -> None:
+    pool, x = shaken(AttentionPooling(D_MODEL)), normal(3, 7, D_MODEL)
+    pooled, weights = pool(x, POOLED)
+    assert pooled.shape == (3, D_MODEL)
+    assert weights.shape == (3, 7)
+    close(weights.sum(dim=-1), torch.tensor([1.0, 1.0, 0.0], dtype=x.dtype))
+    assert (weights[~POOLED] == 0).all()
+    close(pooled, torch.einsum("bl,bld->bd", weights, x))
+    assert (pooled[2] == 0).all()
+    scores = (x[1] @ pool.W_k.weight.T) @ pool.query / D_MODEL**0.5
+    close(weights[1], scores.softmax(dim=-1))
+
+
+def test_pooling_does_not_mind_the_order() -> None:
+    pool, x = shaken(AttentionPooling(D_MODEL)), normal(3, 7, D_MODEL)
+    order = torch.tensor([4, 0, 6, 1, 5, 3, 2])
+    pooled, weights = pool(x, POOLED)
+    mixed, mixed_weights = pool(x[:, order], POOLED[:, order])
+    close(mixed, pooled)
+    close(mixed_weights, weights[:, order])
+
+
+@pytest.mark.parametrize("garbage", [1e6, float("nan"), float("inf")])
+def test_pooling_never_looks_at_padding(garbage: float) -> None:
+    pool = shaken(AttentionPooling(D_MODEL))
+    found = []
+    for filler in (0.0, garbage):
+        x = normal(3, 7, D_MODEL).masked_fill(~POOLED[..., None], filler).requires_grad_()
+        pooled, _ = pool(x, POOLED)
+        found.append({"pooled": pooled, **gradients(pooled, {"x": x, **dict(pool.named_parameters())})})
+    for name, value in found[0].items():
+        close(found[1][name], value)
+    assert (found[0]["x"][~POOLED] == 0).all()
+    assert different(found[0]["query"], torch.zeros(D_MODEL, dtype=torch.float64))
+
+
+def test_pooling_without_a_mask_takes_all() -> None:
+    pool, x = shaken(AttentionPooling(D_MODEL)), normal(3, 7, D_MODEL)
+    for ours, theirs in zip(pool(x), pool(x, torch.ones(3, 7, dtype=torch.bool)), strict=True):
+        close(ours, theirs)

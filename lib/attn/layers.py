@@ -5,10 +5,12 @@ through.
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attn.core import attend
 from attn.multihead import KeyValueCache, MultiHeadAttention
 
 Norm = Literal["post", "pre"]
@@ -177,3 +179,33 @@ class DecoderLayer(nn.Module):
     def start_cache(self, memory: Float[Tensor, "*batch memory_length d_model"]) -> DecoderCache:
         """The cache before the first decoding step."""
         return DecoderCache(KeyValueCache(), self.cross_attention.keys_and_values(memory))
+
+
+class AttentionPooling(nn.Module):
+    """A set of vectors as one vector: a single learned query attends to them (Lee et al. 2019, section 3.2,
+    has several).
+
+    The keys are a projection of the vectors, the values are the vectors themselves, so that the result is
+    their weighted mean. The order of the vectors does not matter.
+    """
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(d_model))
+        self.W_k = nn.Linear(d_model, d_model, bias=False)
+        nn.init.normal_(self.query)
+        nn.init.xavier_uniform_(self.W_k.weight)
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"], mask: Bool[Tensor, "batch length"] | None = None
+    ) -> tuple[Float[Tensor, "batch d_model"], Float[Tensor, "batch length"]]:
+        """The pooled vector and the weights of each row.
+
+        `mask`: True = a real vector. A row without any gives zeros for both.
+        """
+        if mask is not None:
+            x = x.masked_fill(~mask[..., None], 0.0)  # a weight of 0 would not stop a NaN in the padding
+            mask = mask[:, None, :]
+        pooled, weights = attend(self.query.expand(x.size(0), 1, -1), self.W_k(x), x, mask=mask)
+        assert weights is not None  # they were asked for
+        return pooled.squeeze(1), weights.squeeze(1)

@@ -46,5 +46,37 @@ def _multi30k(language: str) -> Source:
     return Source(f"Multi30k, English to {language}", "multi30k", files)
 
 
-# Elliott et al. 2016, "Multi30K: Multilingual English-German Image Descriptions"; for research use.
-SOURCES = {"multi30k": _multi30k("de"), "multi30k-fr": _multi30k("fr")}
+_ATIS_URL = (
+    "https://raw.githubusercontent.com/UniversalDependencies/UD_English-Atis/"
+    "d1b43fe134cae17f65147e69accdf57c521d8af8/"
+)
+_ATIS_SHA256 = {
+    "en_atis-ud-train.conllu": "bf34cac75bf90593720fb7e06fcecb4f3fbaf325e7a2ceefbcca10771f56ac72",
+    "en_atis-ud-dev.conllu": "ba9ed59a6cf862c695043b64053194277023270ac46ad7b5182b90baee7cfee0",
+    "en_atis-ud-test.conllu": "5d076b73ee57d30170f8e43434e14012f472d3af323b4f04d49a57d44c38b59a",
+}
+_RT_POLARITY_URL = (
+    "https://raw.githubusercontent.com/dennybritz/cnn-text-classification-tf/"
+    "18762b459e21d9c70e5c242f8d43fc4e6db37a0d/data/rt-polaritydata/"
+)
+_RT_POLARITY_SHA256 = {
+    "rt-polarity.pos": "4134882974a28d0c7b5151256f0e33a6169984ee7372c279e673f1114f475d58",
+    "rt-polarity.neg": "2d11cfbc790f1cd96d78339f41ce53ced1efa83cd22d37d6788fa3fe3d17e2fd",
+}
+
+
+def _files(address: str, sums: dict[str, str]) -> tuple[RemoteFile, ...]:
+    return tuple(RemoteFile(name, address + name, sha256) for name, sha256 in sums.items())
+
+
+SOURCES = {
+    # Elliott et al. 2016, "Multi30K: Multilingual English-German Image Descriptions"; for research use.
+    "multi30k": _multi30k("de"),
+    "multi30k-fr": _multi30k("fr"),
+    # Hemphill et al. 1990, "The ATIS Spoken Language Systems Pilot Corpus"; its tags and trees in Universal
+    # Dependencies (Nivre et al. 2020): CC BY-SA 4.0.
+    "atis": Source("UD English ATIS", "atis", _files(_ATIS_URL, _ATIS_SHA256)),
+    # Pang and Lee 2005, "Seeing stars: Exploiting class relationships for sentiment categorization with
+    # respect to rating scales"; for research use.
+    "rt-polarity": Source("Sentence polarity", "rt-polarity", _files(_RT_POLARITY_URL, _RT_POLARITY_SHA256)),
+}

@@ -12,6 +12,10 @@ from attn.training.device import pick_device as pick_device
 from attn.training.evaluation import evaluate as evaluate
 from attn.training.evaluation import mean_loss as mean_loss
 from attn.training.evaluation import translate as translate
+from attn.training.labels import fit_labels as fit_labels
+from attn.training.labels import label_accuracy as label_accuracy
+from attn.training.labels import label_loss as label_loss
+from attn.training.labels import predict_labels as predict_labels
 from attn.training.loop import History as History
 from attn.training.loop import TrainingDiverged as TrainingDiverged
 from attn.training.loop import fit as fit
