@@ -13,6 +13,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from attn import progress
 from attn.tasks.sources import SOURCES
 from tools import notebooks as canonicaliser
 
@@ -21,7 +22,7 @@ LESSONS = sorted(ROOT.glob("notebooks/*.ipynb"))
 EXECUTED = [*LESSONS, *sorted(ROOT.glob("solutions/*.ipynb"))]
 ALL = [*EXECUTED, *sorted(ROOT.glob("exercises/*.ipynb"))]
 
-CLAIMS = set(re.findall(r"^- `([a-z0-9-]+)`", (ROOT / "docs/concepts.md").read_text(encoding="utf-8"), re.M))
+CLAIMS = {concept.id for concept in progress.concepts(ROOT)}
 MAY_BE_SKIPPED = {"gpu", "real-data"}
 DATA = {f"data:{name}" for name in SOURCES}
 TAGS = {*MAY_BE_SKIPPED, *DATA, "nbval-ignore-output", *(f"claim:{claim}" for claim in CLAIMS)}
@@ -118,10 +119,22 @@ def test_tags_are_known(path):
 def test_claims_are_asserted(path):
     for cell in code_cells(path):
         if any(tag.startswith("claim:") for tag in tags_of(cell)):
-            calls = {call.func for call in ast.walk(tree(cell)) if isinstance(call, ast.Call)}
-            names = {getattr(func, "attr", getattr(func, "id", "")) for func in calls}
-            statements = any(isinstance(node, ast.Assert) for node in ast.walk(tree(cell)))
-            assert statements or any(name.startswith("assert") for name in names), cell.source
+            assert progress.asserts(cell.source), cell.source
+
+
+@each_lesson
+def test_every_concept_of_the_chapter_is_proved_and_practised(path):
+    own = [row for row in progress.standings(ROOT) if row.concept.chapter == path.name[:2]]
+    assert own, "docs/concepts.md has no such chapter"
+    missing = [row.concept.id for row in own if not row.done]
+    assert not missing, f"{path.name}: attn progress --concepts shows what is missing for {missing}"
+
+
+@each_lesson
+def test_claims_are_those_of_the_chapter(path):
+    own = {f"claim:{row.id}" for row in progress.concepts(ROOT) if row.chapter == path.name[:2]}
+    for cell in code_cells(path):
+        assert {tag for tag in tags_of(cell) if tag.startswith("claim:")} <= own, cell.source
 
 
 @each_lesson
@@ -132,6 +145,10 @@ def test_lesson_has_its_frame(path):
         assert re.search(part, first, re.IGNORECASE), f"the first cell lacks: {part}"
     for heading in ("What we have verified", "Exercises", "References"):
         assert re.search(rf"^#+ .*{heading}", everything, re.MULTILINE | re.IGNORECASE), heading
+    verified = everything.partition("What we have verified")[2].partition("\n## ")[0]
+    for concept in progress.concepts(ROOT):
+        if concept.chapter == path.name[:2]:
+            assert f"`{concept.id}`" in verified, f"not among what was verified: {concept.id}"
     assert any(tag.startswith("claim:") for cell in code_cells(path) for tag in tags_of(cell))
 
 

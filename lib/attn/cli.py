@@ -1,4 +1,4 @@
-"""The command `attn`: doctor, train, translate.
+"""The command `attn`: doctor, train, translate, progress.
 
 torch is imported by the commands that compute, so that `attn doctor` and `attn --help` work without it.
 """
@@ -94,6 +94,15 @@ def doctor(_: argparse.Namespace) -> int:
         print(finding, flush=True)
         broken |= finding.verdict == "FAIL"
     return int(broken)
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Print what the course proves so far; 1 where a lesson that exists leaves a concept out."""
+    from attn.progress import find_course, standings, table
+
+    course = find_course(Path(options.course))
+    print(table(course))
+    return int(any(row.lesson is not None and not row.done for row in standings(course)))
 
 
 def train(options: argparse.Namespace) -> int:
@@ -289,6 +298,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("doctor", help="what of this machine the course can use")
     command.set_defaults(command=doctor)
+
+    command = commands.add_parser("progress", help="which concepts the lessons teach, prove and practise")
+    command.set_defaults(command=progress)
+    command.add_argument("--concepts", action="store_true", required=True, help="the table of all chapters")
+    command.add_argument("--course", metavar="DIR", default=".", help="the clone (default: the one here)")
 
     command = commands.add_parser(
         "train",

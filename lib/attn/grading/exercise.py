@@ -112,20 +112,21 @@ def _always(argument: Any) -> Callable[[torch.Generator], tuple[Any, ...]]:
     return lambda generator: (argument,)
 
 
-def chapter(number: str) -> tuple[Exercise, ...]:
-    """All exercises of a chapter ("01"). Raises ValueError where there is none."""
+def chapters() -> dict[str, str]:
+    """The chapters that have graded exercises, each with its module: {"01": "ch01_...", ...}."""
     from attn.grading import exercises
 
-    modules = {
-        name[2:4]: name for _, name, _ in pkgutil.iter_modules(exercises.__path__) if name.startswith("ch")
-    }
+    found = sorted(name for _, name, _ in pkgutil.iter_modules(exercises.__path__) if name.startswith("ch"))
+    return {name[2:4]: name for name in found}
+
+
+def chapter(number: str) -> tuple[Exercise, ...]:
+    """All exercises of a chapter ("01"). Raises ValueError where there is none."""
+    modules = chapters()
     if number not in modules:
-        raise ValueError(
-            f"no exercises for chapter {number!r}; there are some for {', '.join(sorted(modules))}"
-        )
-    found: tuple[Exercise, ...] = importlib.import_module(
-        f"attn.grading.exercises.{modules[number]}"
-    ).EXERCISES
+        raise ValueError(f"no exercises for chapter {number!r}; there are some for {', '.join(modules)}")
+    module = importlib.import_module(f"attn.grading.exercises.{modules[number]}")
+    found: tuple[Exercise, ...] = module.EXERCISES
     return found
 
 
