@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -19,7 +20,8 @@ import pytest
 from tools import notebooks as canonicaliser
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = [*ROOT.glob("notebooks/01_*.ipynb"), *ROOT.glob("solutions/01_*.ipynb")]
+NOTEBOOKS = [*sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("solutions/*.ipynb"))]
+GIBIBYTE_IN_KIB = 2**20
 # NumPy and matplotlib as old as Colab's, so that a bound that would replace them shows.
 COLAB = ["torch", "numpy==2.1.3", "matplotlib==3.10.0", "ipykernel"]
 
@@ -71,12 +73,15 @@ def versions(python: Path) -> dict[str, str]:
     return {package["name"]: package["version"] for package in listed}
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tests stand in no git clone")
-@pytest.mark.skipif(sys.platform == "win32", reason="Colab runs on Linux")
-def test_notebook_01_runs_as_it_does_in_colab(colab, repository, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def machine(colab, repository, tmp_path_factory) -> Iterator[Path]:
+    """The Python of Colab's environment, which a kernel "python3" now starts, and with which git finds the
+    course's address here.
+    """
     before = versions(colab)
     assert "attn" not in before
-    kernel = tmp_path / "kernels" / "python3"
+    folder = tmp_path_factory.mktemp("jupyter")
+    kernel = folder / "kernels" / "python3"
     kernel.mkdir(parents=True)
     argv = [str(colab), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(
@@ -85,22 +90,29 @@ def test_notebook_01_runs_as_it_does_in_colab(colab, repository, tmp_path, monke
     stub = Path(run(colab, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()) / "google"
     (stub / "colab").mkdir(parents=True, exist_ok=True)
     (stub / "colab" / "__init__.py").touch()
-    for name in ("ATTN_DATA", "ATTN_CHECK_SHAPES", "PYTHONPATH", "VIRTUAL_ENV"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))  # its kernel "python3" goes before ours
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repository.as_uri()}.insteadOf")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", canonicaliser.REPOSITORY)
-
-    for path in NOTEBOOKS:
-        empty = tmp_path / path.parent.name
-        empty.mkdir()
-        notebook = nbformat.read(path, as_version=4)
-        canonicaliser.execute(notebook, empty, gpu="auto", real_data="no", timeout=300)
-        setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
-        assert setup.source == canonicaliser.SETUP
-        assert setup.outputs == []
-
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ATTN_DATA", "ATTN_CHECK_SHAPES", "PYTHONPATH", "VIRTUAL_ENV"):
+            patch.delenv(name, raising=False)
+        patch.setenv("JUPYTER_PATH", str(folder))  # its kernel "python3" goes before ours
+        patch.setenv("GIT_CONFIG_COUNT", "1")
+        patch.setenv("GIT_CONFIG_KEY_0", f"url.{repository.as_uri()}.insteadOf")
+        patch.setenv("GIT_CONFIG_VALUE_0", canonicaliser.REPOSITORY)
+        yield colab
     after = versions(colab)
     assert "attn" in after
     assert {name: after[name] for name in before} == before, "the setup cell replaced what Colab has"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tests stand in no git clone")
+@pytest.mark.skipif(sys.platform == "win32", reason="Colab runs on Linux")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_notebook_runs_as_it_does_in_colab(machine, tmp_path, path):
+    notebook = nbformat.read(path, as_version=4)
+    usage = "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    notebook.cells.append(nbformat.v4.new_code_cell(usage))
+    canonicaliser.execute(notebook, tmp_path, gpu="auto", real_data="no", timeout=300)
+    setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert setup.source == canonicaliser.SETUP
+    assert setup.outputs == []
+    [peak] = notebook.cells[-1].outputs
+    assert int(peak.text) < 2 * GIBIBYTE_IN_KIB, "a notebook needs less than 2 GB of memory"

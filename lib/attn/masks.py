@@ -63,7 +63,7 @@ def from_lengths(lengths: Int[Tensor, " batch"], keys: int | None = None) -> Boo
     longest = int(lengths.max()) if lengths.numel() else 0
     keys = longest if keys is None else keys
     if longest > keys or (lengths < 0).any():
-        raise ValueError(f"lengths must lie in 0..{keys}, got {lengths.tolist()}")
+        raise ValueError(f"lengths must lie in 0..{keys} (the number of keys), got {lengths.tolist()}")
     return (torch.arange(keys, device=lengths.device) < lengths[:, None])[:, None, None, :]
 
 

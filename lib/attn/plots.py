@@ -1348,7 +1348,7 @@ def course_map(names: Mapping[int, str], needs: Mapping[int, Sequence[int]]) -> 
         left, middle = place[number][0] - 0.62, place[number][1]
         box = Rectangle((left, middle - 0.34), 1.24, 0.68, facecolor="white", edgecolor=COLOURS[0], zorder=2)
         ax.add_patch(box)
-        centred = {"ha": "center", "va": "center"}
+        centred: dict[str, Any] = {"ha": "center", "va": "center"}
         ax.text(left + 0.62, middle + 0.17, f"{number:02}", fontweight="bold", fontsize=9, **centred)
         ax.text(left + 0.62, middle - 0.12, name, fontsize=8, linespacing=1, **centred)
     ax.set(xlim=(-0.7, 1.62 * max(column.values()) + 0.7))

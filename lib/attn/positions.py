@@ -19,7 +19,7 @@ def _frequencies(d: int, base: float, device: torch.device | None = None) -> Flo
     """One angle per step for each pair of coordinates: base^(-2i/d), i = 0 .. d/2 - 1."""
     if d < 2 or d % 2:
         raise ValueError(
-            f"positions turn pairs of coordinates, so the width must be even and positive, got {d}"
+            f"each frequency takes two coordinates, so the width must be even and positive, got {d}"
         )
     # In float64 (MPS has none): at position 10,000 a float32 angle would be off by 0.001.
     dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
@@ -81,7 +81,7 @@ class LearnedPositions(nn.Module):
         if end > len(self.table):
             raise ValueError(
                 f"learned positions end at {len(self.table)}, the input reaches {end}: "
-                f"build with length >= {end}"
+                f"build with length >= {end} (max_length of a Transformer)"
             )
         return x + self.table[start:end]
 

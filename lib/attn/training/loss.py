@@ -7,7 +7,7 @@ from torch import Tensor
 
 def token_loss(
     logits: Float[Tensor, "batch length vocabulary"],
-    target_out: Int[Tensor, "batch length"],
+    target_out: Int[Tensor, "batch targets"],  # not "length": the error below says more than a shape check
     *,
     pad: int = 0,
     label_smoothing: float = 0.0,
