@@ -1,17 +1,22 @@
 """The pages of docs/ that learners look things up in: their code runs, their links lead somewhere, and facts
 that stand twice agree."""
 
+import ast
 import contextlib
 import io
 import itertools
+import json
 import re
 import subprocess
 import sys
 import warnings
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import torch
+
+from attn import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -239,3 +244,43 @@ def test_symbols_stand_once():
     symbols = re.findall(r"^\| ([^|]+) \|", sections(page("glossary.md"), 2)["Notation"], flags=re.MULTILINE)
     symbols = [s for s in symbols if s not in ("symbol", "word", "thing") and not set(s) <= {"-", " "}]
     assert len(symbols) == len(set(symbols))
+
+
+# The course map
+
+
+MAP = (DOCS / "course_map.md").read_text(encoding="utf-8")
+
+
+def test_the_map_has_every_idea_once_and_leans_on_earlier_ones_only():
+    ideas = [concept.id for concept in progress.concepts(ROOT)]
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", MAP, re.MULTILINE)
+    assert [idea for idea, _ in rows] == ideas
+    chapter = {concept.id: concept.chapter for concept in progress.concepts(ROOT)}
+    graph = {idea: set(re.findall(r"`([a-z0-9-]+)`", needs)) for idea, needs in rows}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+    for idea, needs in graph.items():
+        assert needs or "nothing" in dict(rows)[idea]
+        assert all(chapter[need] <= chapter[idea] for need in needs), idea
+
+
+def test_the_map_of_lessons_is_the_one_that_lesson_00_draws():
+    drawn = {(int(before), int(after)) for before, after in re.findall(r"L(\d\d) --> L(\d\d)", MAP)}
+    first = json.loads((ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    sources = ("".join(cell["source"]) for cell in first["cells"])
+    source = next(source for source in sources if "course_map(" in source)
+    needs: dict[int, list[int]] = {}
+    for table in re.findall(r"^needs \|?= (\{.*?\})$", source, re.MULTILINE | re.DOTALL):
+        needs |= ast.literal_eval(table)
+    assert drawn == {(before, after) for after, all_before in needs.items() for before in all_before}
+
+
+def test_ideas_lean_on_ideas_of_lessons_that_the_lesson_needs():
+    edges = {(before, after) for before, after in re.findall(r"L(\d\d) --> L(\d\d)", MAP)}
+    reaches = {(n, n) for edge in edges for n in edge} | edges
+    for _ in edges:
+        reaches |= {(a, d) for a, b in reaches for c, d in edges if b == c}
+    chapter = {concept.id: concept.chapter for concept in progress.concepts(ROOT)}
+    for idea, needs in re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", MAP, re.MULTILINE):
+        for need in re.findall(r"`([a-z0-9-]+)`", needs):
+            assert (chapter[need], chapter[idea]) in reaches, f"{idea} needs {need}"
