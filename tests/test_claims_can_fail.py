@@ -104,6 +104,20 @@ BREAKS = [
         "return torch.softmax(scores, dim=1)",
         {"04": ["loop-equals-batched"], "01": ["score-normalize-sum @ pytorch ="]},
     ),
+    Break(
+        "10 softmax without subtracting the maximum",
+        "normalizers.py",
+        "return torch.softmax(scores, dim=-1)",
+        "return scores.exp() / scores.exp().sum(-1, keepdim=True)",
+        {"01": ["stable-softmax"]},
+    ),
+    Break(
+        "11 a mask that is too weak",
+        "core.py",
+        "scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)",
+        "scores = scores.masked_fill(~mask, -1e4)",
+        {"03": ["no-leak @ faint ="]},
+    ),
     # attend
     Break(
         "8 values replaced by keys",
@@ -217,7 +231,10 @@ BREAKS = [
         "masks.py",
         "return relative_positions(queries, keys, device=device) <= 0",
         "return relative_positions(queries, keys, device=device) >= 0",
-        {"03": ["mask-algebra @ adjacency[b, a]"], "09": ["masked-decoder @ one_by_one"]},
+        {
+            "03": ["mask-algebra @ adjacency[b, a]", "no-leak @ untrained ="],
+            "09": ["masked-decoder @ one_by_one"],
+        },
     ),
     Break(
         "the first query lines up with the first key",
