@@ -483,6 +483,35 @@ BREAKS = [
         "start = 0",
         {"09": ["beam-search @ together ="]},
     ),
+    # Kinds of attention
+    Break(
+        "14 a cosine that depends on the key's length",
+        "scores.py",
+        "@ nn.functional.normalize(key, dim=-1).transpose(-2, -1)",
+        "@ key.transpose(-2, -1)",
+        {"02": ["score-contest @ printed_cosine"]},
+    ),
+    Break(
+        "ReLU for tanh in the additive score",
+        "scores.py",
+        "self.v(torch.tanh(pairs))",
+        "self.v(torch.relu(pairs))",
+        {"02": ["score-contest @ network(-q, -k)"]},
+    ),
+    Break(
+        "ReLU not divided by its sum",
+        "normalizers.py",
+        "return positive / total.where(total > 0, 1.0)",
+        "return positive",
+        {"02": ["normalizer-contest @ shift_changes ="]},
+    ),
+    Break(
+        "15 a hard choice that is only a sharp one",
+        "normalizers.py",
+        "return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)",
+        "return torch.softmax(100 * scores, dim=-1)",
+        {"02": ["hard-attention @ nudge", "normalizer-contest @ at_negative ="]},
+    ),
     # Inputs and rivals
     Break(
         "frames that do not overlap",

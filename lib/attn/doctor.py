@@ -134,13 +134,14 @@ def data() -> Iterator[Finding]:
     if folder and not Path(folder).is_dir():
         yield Finding("WARN", "data", f"ATTN_DATA={folder} is no folder: correct or unset it")
     for name, source in SOURCES.items():
+        title = f"{source.title} ({source.licence})"
         if available(name):
-            yield Finding("OK", "data", f"{source.title}: here")
+            yield Finding("OK", "data", f"{title}: here")
         else:
             yield Finding(
                 "WARN",
                 "data",
-                f"{source.title}: not here; downloaded when first used, or set ATTN_DATA to the folder "
+                f"{title}: not here; downloaded when first used, or set ATTN_DATA to the folder "
                 f"that holds {source.folder}/",
             )
 

@@ -1595,12 +1595,12 @@ def encoder_layer() -> Figure:
         arrow(x, 1.75, x, 2.05)
         arrow(x, 2.65, x, 2.95)
         arrow(x, 3.21, x, 3.95, orange)
-        style = {"facecolor": orange, "edgecolor": "black", "alpha": 0.6}
-        ax.add_patch(Rectangle((x - 0.62, 3.95), 1.24, 0.26, zorder=3, **style))
+        wide = Rectangle((x - 0.62, 3.95), 1.24, 0.26, facecolor=orange, edgecolor="black", alpha=0.6)
+        wide.set_zorder(3)
+        ax.add_patch(wide)
         arrow(x, 4.21, x, 5.3, orange)
         arrow(x, 5.9, x, 6.2)
-    beside = {"ha": "left", "va": "center", "color": "dimgrey", "fontsize": 10}
-    ax.text(3.5 + half + 0.75, 3.82, "hidden: length x d_ff", **beside)
+    ax.text(3.5 + half + 0.75, 3.82, "hidden: length x d_ff", va="center", color="dimgrey", fontsize=10)
     box(5.3, 0.6, "add & norm", "grey")
     vectors(6.2, "length x d_model")
     around(0.13, 2.35)

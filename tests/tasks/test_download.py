@@ -182,7 +182,7 @@ def test_available_never_asks_the_network(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = (_file(server.url), _file(server.url)._replace(name="other.gz"))
-    monkeypatch.setitem(SOURCES, "multi30k", Source("A set", "set", files))
+    monkeypatch.setitem(SOURCES, "multi30k", Source("A set", "set", "free", files))
     assert not available("multi30k")
     fetch(files[0], "set")
     assert not available("multi30k")  # one of two

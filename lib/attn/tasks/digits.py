@@ -5,6 +5,7 @@ Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -38,8 +39,7 @@ def load(*, test: int = 500, seed: int = 0) -> Digits:
     return Digits(images[rest], labels[rest], images[held_out], labels[held_out])
 
 
-@dataclass(frozen=True)
-class Scenes:
+class Scenes(NamedTuple):
     """Canvases with one whole digit on each: what it is, and the row and column of its upper left corner."""
 
     canvases: Float[Tensor, "batch side side"]

@@ -14,10 +14,11 @@ class RemoteFile(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A data set: its title, its folder in ATTN_DATA and in the cache, its files."""
+    """A data set: its title, its folder in ATTN_DATA and in the cache, its licence, its files."""
 
     title: str
     folder: str
+    licence: str
     files: tuple[RemoteFile, ...]
 
 
@@ -43,7 +44,7 @@ def _multi30k(language: str) -> Source:
         f"{split}.{side}.gz" for split in ("train", "val", "test_2016_flickr") for side in ("en", language)
     ]
     files = tuple(RemoteFile(name, _MULTI30K_URL + name, _MULTI30K_SHA256[name]) for name in names)
-    return Source(f"Multi30k, English to {language}", "multi30k", files)
+    return Source(f"Multi30k, English to {language}", "multi30k", "for research use", files)
 
 
 _ATIS_URL = (
@@ -70,13 +71,15 @@ def _files(address: str, sums: dict[str, str]) -> tuple[RemoteFile, ...]:
 
 
 SOURCES = {
-    # Elliott et al. 2016, "Multi30K: Multilingual English-German Image Descriptions"; for research use.
+    # Elliott et al. 2016, "Multi30K: Multilingual English-German Image Descriptions".
     "multi30k": _multi30k("de"),
     "multi30k-fr": _multi30k("fr"),
-    # Hemphill et al. 1990, "The ATIS Spoken Language Systems Pilot Corpus"; its tags and trees in Universal
-    # Dependencies (Nivre et al. 2020): CC BY-SA 4.0.
-    "atis": Source("UD English ATIS", "atis", _files(_ATIS_URL, _ATIS_SHA256)),
+    # Hemphill et al. 1990, "The ATIS Spoken Language Systems Pilot Corpus"; its tags and trees are those of
+    # the treebank UD English ATIS in Universal Dependencies (Nivre et al. 2020).
+    "atis": Source("UD English ATIS", "atis", "CC BY-SA 4.0", _files(_ATIS_URL, _ATIS_SHA256)),
     # Pang and Lee 2005, "Seeing stars: Exploiting class relationships for sentiment categorization with
-    # respect to rating scales"; for research use.
-    "rt-polarity": Source("Sentence polarity", "rt-polarity", _files(_RT_POLARITY_URL, _RT_POLARITY_SHA256)),
+    # respect to rating scales".
+    "rt-polarity": Source(
+        "Sentence polarity", "rt-polarity", "for research use", _files(_RT_POLARITY_URL, _RT_POLARITY_SHA256)
+    ),
 }
