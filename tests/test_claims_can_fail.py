@@ -506,11 +506,18 @@ BREAKS = [
         {"02": ["normalizer-contest @ shift_changes ="]},
     ),
     Break(
+        "sparsemax onto weights that sum to 2",
+        "normalizers.py",
+        "above = ordered.cumsum(dim=-1) - 1",
+        "above = ordered.cumsum(dim=-1) - 2",
+        {"02": ["normalizer-contest @ shift_changes ="]},
+    ),
+    Break(
         "15 a hard choice that is only a sharp one",
         "normalizers.py",
         "return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)",
         "return torch.softmax(100 * scores, dim=-1)",
-        {"02": ["hard-attention @ nudge", "normalizer-contest @ at_negative ="]},
+        {"02": ["hard-attention @ nudge", "normalizer-contest @ reached ="]},
     ),
     # Inputs and rivals
     Break(
