@@ -277,7 +277,11 @@ BREAKS = [
         "multihead.py",
         "return heads.movedim(-3, 0).transpose(-3, -2).unbind(0)",
         "return heads.movedim(-3, 0).reshape(-1, len(x), self.n_heads, x.size(-2), self.d_k).unbind(0)",
-        {"03": ["no-leak @ of_source ="], "04": ["loop-equals-batched", "equals-torch-mha"]},
+        {
+            "03": ["no-leak @ of_source ="],
+            "04": ["loop-equals-batched", "equals-torch-mha"],
+            "08": ["encoder-equals-torch"],
+        },
     ),
     Break(
         "37 heads merged by a view",
@@ -367,21 +371,25 @@ BREAKS = [
         "return self.layer_norm(x + self.dropout(sublayer(x)))",
         "x = x + self.dropout(sublayer(x))\n"
         "        return (x - x.mean(-2, keepdim=True)) / x.std(-2, keepdim=True)",
-        {"03": ["no-leak @ of_source ="], "09": ["masked-decoder @ one_by_one", "equals-torch-transformer"]},
+        {
+            "03": ["no-leak @ of_source ="],
+            "09": ["masked-decoder @ one_by_one", "equals-torch-transformer"],
+            "08": ["encoder-equals-torch"],
+        },
     ),
     Break(
         "66 the residual of pre-norm begins after the norm",
         "layers.py",
         "return x + self.dropout(sublayer(self.layer_norm(x)))",
         "x = self.layer_norm(x)\n            return x + self.dropout(sublayer(x))",
-        {"09": ["equals-torch-transformer"]},
+        {"08": ["encoder-equals-torch"], "09": ["equals-torch-transformer"]},
     ),
     Break(
         "68 feed-forward without a nonlinearity",
         "layers.py",
         "self.W_2(self.dropout(self.activation(self.W_1(x))))",
         "self.W_2(self.dropout(self.W_1(x)))",
-        {"09": ["equals-torch-transformer"]},
+        {"08": ["attention-plus-ffn @ bend(", "encoder-equals-torch"], "09": ["equals-torch-transformer"]},
     ),
     Break(
         "74 dropout in evaluation",
@@ -389,6 +397,34 @@ BREAKS = [
         "return self.layer_norm(x + self.dropout(sublayer(x)))",
         "return self.layer_norm(x + F.dropout(sublayer(x), self.dropout.p))",
         {"03": ["no-leak @ of_source ="], "09": ["masked-decoder @ one_by_one"]},
+    ),
+    Break(
+        "27 pooling over the padding",
+        "layers.py",
+        "self.W_k(x), x, mask=mask)",
+        "self.W_k(x), x)",
+        {"08": ["sentiment @ naive ="]},
+    ),
+    Break(
+        "a feed-forward layer that sees its neighbours",
+        "layers.py",
+        "self.W_2(self.dropout(self.activation(self.W_1(x))))",
+        "self.W_2(self.dropout(self.activation(self.W_1(x + x.roll(1, -2)))))",
+        {"08": ["attention-plus-ffn @ by_feed_forward"]},
+    ),
+    Break(
+        "65 the unbiased variance",
+        "notebook 08",
+        "variance = (x - mean).square().mean(-1, keepdim=True)",
+        "variance = x.var(-1, keepdim=True)",
+        {"08": ["layer-norm @ plain ="]},
+    ),
+    Break(
+        "no residual connection",
+        "notebook 08",
+        "x = x + out if residual else out",
+        "x = out",
+        {"08": ["residual @ gradient_at_first"]},
     ),
     Break(
         "24 no causal mask in the encoder",

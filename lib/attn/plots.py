@@ -464,7 +464,12 @@ def attention_maps(
 
 
 def weights_on_words(
-    weights: Tensor | np.ndarray, queries: Sequence[str], keys: Sequence[str], *, title: str | None = None
+    weights: Tensor | np.ndarray,
+    queries: Sequence[str],
+    keys: Sequence[str],
+    *,
+    title: str | None = None,
+    ylabel: str = "queries",
 ) -> Figure:
     """Weights (queries, keys) drawn on the words: every query reads the line of keys, bright where it
     attends.
@@ -478,7 +483,7 @@ def weights_on_words(
     ax.set_yticks(np.arange(len(queries) + 1) - 0.5, minor=True)
     ax.grid(axis="y", which="minor", color="white", linewidth=2)
     ax.tick_params(which="both", length=0)
-    ax.set(xticks=[], xlabel="keys", ylabel="queries")
+    ax.set(xticks=[], xlabel="keys", ylabel=ylabel)
     ax.spines[:].set_visible(False)
     if title:
         ax.set_title(title)
@@ -596,7 +601,9 @@ def number_of_heads(
     return figure
 
 
-def mask_gallery(panels: Mapping[str, Tensor], *, columns: int = 4) -> Figure:
+def mask_gallery(
+    panels: Mapping[str, Tensor], *, columns: int = 4, xlabel: str = "keys", ylabel: str = "queries"
+) -> Figure:
     """`mask_map`s in a grid, one per title; masks may differ in size."""
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -606,6 +613,7 @@ def mask_gallery(panels: Mapping[str, Tensor], *, columns: int = 4) -> Figure:
         ax.set_visible(False)
     for ax, (title, mask) in zip(axes.flat, panels.items(), strict=False):
         _small_mask(ax, mask, title)
+        ax.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
