@@ -1424,7 +1424,7 @@ def four_inputs(
     samples: Tensor,
     image: Tensor,
     edges: Tensor,
-    places: Mapping[int, Sequence[float]],
+    places: Mapping[int, Sequence[float] | np.ndarray],
     sets: Mapping[str, Tensor],
     order: Mapping[str, Tensor],
 ) -> Figure:

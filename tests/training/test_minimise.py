@@ -1,11 +1,14 @@
 """minimise: the losses of every step, the same run from the same seed, and no opinion about divergence."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from jaxtyping import config
 from torch import nn
 
+from attn import masks
 from attn.training import minimise, warmup_cosine
 
 
@@ -65,3 +68,25 @@ def test_a_loss_that_diverges_is_an_answer():
 def test_no_steps_is_an_error():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         run(steps=0)
+
+
+def test_shapes_are_checked_in_the_first_step_only(monkeypatch):
+    """tests/conftest.py switches the checks on, as notebooks do."""
+    monkeypatch.setattr(config, "jaxtyping_disable", False)
+    model = nn.Linear(2, 1)
+
+    def wrong_from(first: int) -> list[float]:
+        step = itertools.count(1)
+
+        def loss(_: torch.Generator) -> torch.Tensor:
+            mask = masks.causal(3)
+            masks.to_torch_mha(mask.int() if next(step) >= first else mask)  # a mask of integers is wrong
+            return model(torch.ones(2)).sum()
+
+        return minimise(loss, model, steps=3)
+
+    with pytest.raises(TypeError, match="Bool"):
+        wrong_from(1)
+    assert not config.jaxtyping_disable
+    assert len(wrong_from(2)) == 3
+    assert not config.jaxtyping_disable

@@ -1,12 +1,14 @@
 """What a trained model is worth: its loss on other sentences, and its translations."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from attn.decoding import beam_search, evaluating, greedy_decode
 from attn.tasks.translation import TranslationTask, batches
+from attn.training.checks import unchecked
 from attn.training.distributed import Group
 from attn.training.loss import token_loss
 from attn.transformer import Transformer
@@ -63,10 +65,11 @@ def translate(
     with evaluating(model), torch.no_grad():
         for batch in batches(task, [(sentences[i], "") for i in order], batch_size, by_length=False):
             source = batch.source.to(device)
-            if beam == 1:
-                decoded = greedy_decode(model, source, max_length=max_length)
-            else:
-                decoded = beam_search(model, source, max_length=max_length, width=beam)
+            with unchecked() if done else nullcontext():  # shapes are checked in the first batch
+                if beam == 1:
+                    decoded = greedy_decode(model, source, max_length=max_length)
+                else:
+                    decoded = beam_search(model, source, max_length=max_length, width=beam)
             for ids in decoded.tokens.tolist():
                 answers[order[done]] = task.target.decode(ids)
                 done += 1

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import ceil, isfinite
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from attn.tasks.translation import Batch, TranslationTask, batches
 from attn.training.checkpoint import Checkpoint, CheckpointError, load, save
+from attn.training.checks import unchecked
 from attn.training.device import Precision, autocast
 from attn.training.distributed import Group, group
 from attn.training.evaluation import mean_loss
@@ -111,15 +112,17 @@ def fit(
         run = _Run(model.to(workers.device), task, settings, workers, steps)
         if resume and checkpoint is not None:
             run.go_on_from(load(checkpoint))
-        shown = progress and workers.is_first
+        first, shown = run.step, progress and workers.is_first
         with tqdm(total=steps, initial=run.step, unit="step", leave=False, disable=not shown) as bar:
             for batch in run.batches():
-                stopping = run.train_on(batch, learning_rate * schedule(run.step + 1), stop.requested)
+                with unchecked() if run.step > first else nullcontext():
+                    stopping = run.train_on(batch, learning_rate * schedule(run.step + 1), stop.requested)
                 bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
                 bar.update()
                 last = run.step == steps
                 if task.validation and (last or (validate_every and run.step % validate_every == 0)):
-                    run.validate()
+                    with unchecked():
+                        run.validate()
                 due = last or stopping or run.step % checkpoint_every == 0
                 if checkpoint is not None and due and workers.is_first:
                     save(checkpoint, run.checkpoint())

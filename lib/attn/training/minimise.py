@@ -1,9 +1,12 @@
 """The loop for the small experiments of the lessons: any model, any loss, batches drawn as it goes."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+
+from attn.training.checks import unchecked
 
 
 def minimise(
@@ -38,7 +41,8 @@ def minimise(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * (schedule(step) if schedule else 1.0)
         optimizer.zero_grad()
-        value = loss(generator)
+        with nullcontext() if step == 1 else unchecked():
+            value = loss(generator)
         value.backward()
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
