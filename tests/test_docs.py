@@ -210,8 +210,8 @@ def test_terms_are_in_alphabetical_order():
         assert before < after, f"{after!r} stands after {before!r}"
 
 
-def test_there_are_about_seventy_terms():
-    assert 60 <= len(terms()) <= 95
+def test_there_are_sixty_terms_or_more():
+    assert len(terms()) >= 60
 
 
 @pytest.mark.parametrize("term", terms())
