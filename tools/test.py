@@ -22,13 +22,15 @@ def parts(pytest_arguments: list[str]) -> dict[str, list[str]]:
         name for name in notebooks if name != "exercises"
     ]  # tests/grading runs these, blank and solved
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
+    # Two files at a time. A notebook's cells need each other, so a file is never split.
+    side_by_side = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile"]
     return {
         "ruff check": ["ruff", "check", "--quiet", *code, *notebooks],
         "ruff format": ["ruff", "format", "--quiet", "--check", *code, *notebooks],
         "mypy": ["mypy"],
         "notebooks in clean form": ["tools.notebooks", "--check"],
         "exercises up to date": ["tools.exercises", "--check"],
-        "pytest": ["pytest", *nbval, "tests", *executed, *pytest_arguments],
+        "pytest": ["pytest", *nbval, *side_by_side, "tests", *executed, *pytest_arguments],
     }
 
 
