@@ -153,17 +153,10 @@ def test_lesson_has_its_frame(path):
     assert any(tag.startswith("claim:") for cell in code_cells(path) for tag in tags_of(cell))
 
 
-def tree(cell: NotebookNode) -> ast.Module:
-    """The cell as Python; lines that are IPython's (%magic, !shell) are left out."""
-    return ast.parse(
-        "\n".join("pass" if re.match(r"\s*[%!]", line) else line for line in cell.source.splitlines())
-    )
-
-
 def bound_and_read(cell: NotebookNode) -> tuple[set[str], set[str]]:
     """The names that the cell binds at module level (or anywhere), and those that it reads."""
     bound, used = set(), set()
-    for node in ast.walk(tree(cell)):
+    for node in ast.walk(progress.parse(cell.source)):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -101,8 +101,9 @@ def progress(options: argparse.Namespace) -> int:
     from attn.progress import find_course, standings, table
 
     course = find_course(Path(options.course))
-    print(table(course))
-    return int(any(row.lesson is not None and not row.done for row in standings(course)))
+    rows = standings(course)
+    print(table(course, rows))
+    return int(any(row.lesson is not None and not row.done for row in rows))
 
 
 def train(options: argparse.Namespace) -> int:

@@ -81,6 +81,7 @@ def standings(course: Path) -> list[Standing]:
         number: json.loads(path.read_text(encoding="utf-8"))["cells"] for number, path in lessons.items()
     }
     graded = [id for exercise in _graded() for id in exercise.concepts]
+    in_words = {number: _in_words(of_lesson) for number, of_lesson in cells.items()}
     rows = []
     for concept in concepts(course):
         of_lesson = cells.get(concept.chapter, [])
@@ -91,18 +92,24 @@ def standings(course: Path) -> list[Standing]:
                 lessons.get(concept.chapter),
                 len(claims),
                 sum(asserts("".join(cell["source"])) for cell in claims),
-                graded.count(concept.id) + _in_words(of_lesson).count(concept.id),
+                graded.count(concept.id) + in_words.get(concept.chapter, []).count(concept.id),
             )
         )
     return rows
 
 
+def parse(source: str) -> ast.Module:
+    """A cell as Python; lines that are IPython's (%magic, !shell) are left out."""
+    return ast.parse(
+        "\n".join("pass" if re.match(r"\s*[%!]", line) else line for line in source.splitlines())
+    )
+
+
 def asserts(source: str) -> bool:
     """Whether code asserts something: a statement `assert`, or a call like `np.testing.assert_allclose`."""
-    lines = ["pass" if re.match(r"\s*[%!]", line) else line for line in source.splitlines()]  # IPython's
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.Assert):
-            return not isinstance(node.test, ast.Constant)  # `assert True` says nothing
+    for node in ast.walk(parse(source)):
+        if isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant):  # `assert True` is none
+            return True
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if name.startswith("assert"):
@@ -124,9 +131,8 @@ def _graded() -> Iterator[Any]:
         yield from exercise.chapter(number)
 
 
-def table(course: Path) -> str:
-    """The standings as text, one chapter after the other."""
-    rows = standings(course)
+def table(course: Path, rows: list[Standing]) -> str:
+    """The course's standings as text, one chapter after the other."""
     titles = chapters(course)
     width = max(len(row.concept.id) for row in rows)
     lines = []
