@@ -1,4 +1,4 @@
-"""The command `attn`: doctor, train, translate, progress.
+"""The command `attn`: doctor, train, translate, grade, progress.
 
 torch is imported by the commands that compute, so that `attn doctor` and `attn --help` work without it.
 """
@@ -96,11 +96,22 @@ def doctor(_: argparse.Namespace) -> int:
     return int(broken)
 
 
+def grade(options: argparse.Namespace) -> int:
+    """Grade submissions, test the exercises, or export them."""
+    from attn.grading import command
+
+    return command.run(options)
+
+
 def progress(options: argparse.Namespace) -> int:
-    """Print what the course proves so far; 1 where a lesson that exists leaves a concept out."""
+    """Print how far a learner's exercises are; or what the course proves, 1 where a concept is left out."""
     from attn.progress import find_course, standings, table
 
     course = find_course(Path(options.course))
+    if not options.concepts:
+        from attn.grading import command
+
+        return command.own(course)
     rows = standings(course)
     print(table(course, rows))
     return int(any(row.lesson is not None and not row.done for row in rows))
@@ -300,9 +311,28 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("doctor", help="what of this machine the course can use")
     command.set_defaults(command=doctor)
 
-    command = commands.add_parser("progress", help="which concepts the lessons teach, prove and practise")
+    whole, rate = _number(int, 1), _number(float, 0, 1)
+    command = commands.add_parser("grade", help="grade notebooks: a learner's, or a class's")
+    command.set_defaults(command=grade)
+    command.add_argument("paths", nargs="*", metavar="PATH", help="notebook, folder of any layout, or zip")
+    command.add_argument("--out", metavar="DIR", default="grades", help="of the reports (default: grades)")
+    command.add_argument(
+        "--chapter", metavar="NN", help="of all notebooks (default: told by name or answers)"
+    )
+    command.add_argument("--roster", metavar="CSV", help="who is in the class: a Canvas gradebook, say")
+    command.add_argument("--workers", type=_number(int, 1, 257), default=1, help="graded at a time, here")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that grades instead")
+    command.add_argument("--unfenced", action="store_true", help="no fence: only for what you trust")
+    command.add_argument("--seed", type=_number(int, 0), help="of the hidden inputs")
+    command.add_argument(
+        "--seconds", type=_number(float, 0.1, 3600), default=5.0, help="for one call of an answer (5)"
+    )
+    command.add_argument("--self-test", action="store_true", help="test the exercises themselves instead")
+    command.add_argument("--export", nargs=2, metavar=("TOOL", "DIR"), help="for gradescope or otter instead")
+
+    command = commands.add_parser("progress", help="how far your exercises are, and which one is next")
     command.set_defaults(command=progress)
-    command.add_argument("--concepts", action="store_true", required=True, help="the table of all chapters")
+    command.add_argument("--concepts", action="store_true", help="instead: what the lessons teach and prove")
     command.add_argument("--course", metavar="DIR", default=".", help="the clone (default: the one here)")
 
     command = commands.add_parser(
@@ -312,7 +342,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=train)
     command.add_argument("task", metavar="TASK", help=" or ".join(RECIPES))
-    whole, rate = _number(int, 1), _number(float, 0, 1)
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=whole, help="batches to learn from")
     length.add_argument("--epochs", type=whole, help="passes over all sentences")

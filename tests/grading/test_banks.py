@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from attn.grading import examine, exercises
-from attn.grading.calling import Array, call, thaw
+from attn.grading.calling import call
+from attn.grading.student.values import Array, thaw
 from attn.grading.checking import VISIBLE_SEED
 from attn.grading.exercise import Exercise, Mistake, chapter, load
 

@@ -5,7 +5,9 @@ one whose results it has. Where none agrees, what can be measured is reported: a
 shape or dtype, NaN, the first difference. What was expected is never shown where the answer is a value.
 """
 
+import functools
 import os
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attn.grading.calling import Array, Outcome, call, freeze_tensor, same, thaw
+from attn.grading.calling import call
 from attn.grading.exercise import Case, Exercise, Mistake, load
+from attn.grading.student.running import Outcome, Trouble
+from attn.grading.student.values import Array, freeze_tensor, thaw
 
 VISIBLE_SEED = 2017  # of the cases in notebooks; marks are given on other seeds
 
@@ -28,6 +32,7 @@ class Result:
       passed: case name → whether it counts as passed.
       mistakes: names of the known mistakes that explain the answer.
       text: all that is to be said to the learner.
+      trouble: "timeout", "crashed" or "out of memory" where it came to that in some case.
     """
 
     exercise: str
@@ -37,6 +42,7 @@ class Result:
     passed: dict[str, bool] = field(repr=False)
     mistakes: tuple[str, ...]
     text: str = field(repr=False)
+    trouble: Trouble = ""
 
     def _ipython_display_(self) -> None:
         """Nothing: `check` has printed the text. nbgrader reads the displayed number of points instead."""
@@ -63,60 +69,152 @@ def _nbgrader() -> bool:
     return "NBGRADER_EXECUTION" in os.environ
 
 
+# Calls the answer on a case with inputs from a seed, here or in another process.
+Caller = Callable[[Case, int], Outcome]
+
+
 def examine(exercise: Exercise, answer: Any, seed: int = VISIBLE_SEED) -> Result:
     """Run `answer` on every case with inputs from `seed` and judge it. Never raises because of the answer."""
-    got = _outcomes(exercise, answer, seed)
-    nothing = [False] * len(got)
+    return judge(exercise, lambda case, seed: call(exercise, answer, case, seed), seed)
+
+
+def judge(
+    exercise: Exercise,
+    caller: Caller,
+    seed: int = VISIBLE_SEED,
+    hidden: Sequence[int] = (),
+    shuffle: random.Random | None = None,
+) -> Result:
+    """Judge the answer that `caller` calls. A case passes when it does with `seed` and all `hidden` seeds.
+
+    Nothing of the hidden inputs is told. `shuffle` draws the order in which a test, as an answer, meets the
+    implementations.
+    """
+    order = list(exercise.cases)
+    if shuffle is not None and exercise.kind == "find the bug":
+        shuffle.shuffle(order)
+    got = _outcomes(exercise, caller, seed, order)
+    trouble = _trouble(got)
     if all(outcome.blank for outcome in got):
         text = f"{exercise.name}: not answered yet ({exercise.points} points wait for you)."
-        return _result(exercise, "blank", nothing, (), text)
+        return _result(exercise, "blank", [False] * len(got), (), text)
 
-    wanted = _viewed(exercise, _outcomes(exercise, exercise.reference, seed), seed)
     seen = _viewed(exercise, got, seed)
-    passed = [bool(w.arrays) and _alike(w, s, exercise.tolerance) for w, s in zip(wanted, seen, strict=True)]
-    if case := _fickle(exercise, answer, seen, seed):
+    if case := _fickle(exercise, caller, seen, seed, order[::-1]):
         text = (
             f"{exercise.name}: 0 of {exercise.points} points.\n"
             f"Called twice with the same input ({case.name}), it gave two different answers.\n"
             "Think: what does it keep from one call to the next, or draw at random?"
         )
-        return _result(exercise, "wrong", nothing, (), text)
-    if all(passed):
-        return _result(exercise, "right", passed, (), _praise(exercise))
+        return _result(exercise, "wrong", [False] * len(got), (), text)
+    stand = _stand(exercise, seen, seed)
+    if any(stand.credit) and exercise.kind in ("implement", "design"):
+        for other in hidden:
+            if trouble in ("timeout", "crashed"):
+                break
+            got = _outcomes(exercise, caller, other, order)
+            trouble = trouble or _trouble(got)
+            there = _stand(exercise, _viewed(exercise, got, other), other)
+            both = [here and ok for here, ok in zip(stand.credit, there.credit, strict=True)]
+            if both != stand.credit:
+                return _hidden(exercise, stand, both, there, trouble)
 
-    named = _named(exercise, seen, passed, seed)
-    names = tuple(mistake.name for mistake, _ in named)
-    if named and named[0][0].equivalent:
-        mistake = named[0][0]
-        note = f"It is not the usual answer, but equivalent: {mistake.name}.\n{mistake.hint}"
-        return _result(exercise, "right", [True] * len(got), names, f"{_praise(exercise)}\n{note}")
-
-    # A test that fails on right code finds nothing, however many broken ones it fails on.
-    on_right_code = [ok for ok, case in zip(passed, exercise.cases, strict=True) if case.points == 0]
-    credit = passed if exercise.kind != "find the bug" or all(on_right_code) else nothing
-    lines = [_cases(exercise, passed, credit)]
-    lines += [_told(mistake, cases, passed.count(False)) for mistake, cases in named]
-    first = passed.index(False)
+    if all(stand.credit):
+        note = ""
+        if stand.named:
+            mistake = stand.named[0][0]
+            note = f"\nIt is not the usual answer, but equivalent: {mistake.name}.\n{mistake.hint}"
+        return _result(exercise, "right", stand.credit, stand.names, _praise(exercise) + note)
+    lines = [_cases(exercise, stand.passed, stand.credit)]
+    lines += [_told(mistake, cases, stand.passed.count(False)) for mistake, cases in stand.named]
+    first = stand.passed.index(False)
     if exercise.holds_values:
-        explained = {name for _, cases in named for name in cases}
-        for part, value, ok in zip(exercise.cases, seen, passed, strict=True):
+        explained = {name for _, cases in stand.named for name in cases}
+        for part, value, ok in zip(exercise.cases, seen, stand.passed, strict=True):
             if not ok and part.name not in explained:
                 lines += _about_a_value(part, value)
     elif exercise.kind == "find the bug":
         lines += _about_a_test(exercise.cases[first], seen[first])
-    elif not named:
-        lines += _measured(exercise, exercise.cases[first], wanted[first], seen[first], seed)
-    return _result(exercise, "wrong", credit, names, "\n".join(line for line in lines if line))
+    elif not stand.named:
+        wanted = _wanted(exercise, seed)[first]
+        lines += _measured(exercise, exercise.cases[first], wanted, seen[first], seed)
+    text = "\n".join(line for line in lines if line)
+    return _result(exercise, "wrong", stand.credit, stand.names, text, trouble)
 
 
-def _fickle(exercise: Exercise, answer: Any, seen: Sequence[Outcome], seed: int) -> Case | None:
+@dataclass(frozen=True)
+class _Standing:
+    """How an answer stands with the inputs of one seed."""
+
+    passed: list[bool]  # by case: does what the reference does
+    credit: list[bool]  # by case: counts as passed
+    named: list[tuple[Mistake, list[str]]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(mistake.name for mistake, _ in self.named)
+
+
+def _stand(exercise: Exercise, seen: Sequence[Outcome], seed: int) -> _Standing:
+    wanted = _wanted(exercise, seed)
+    passed = [bool(w.arrays) and _alike(w, s, exercise.tolerance) for w, s in zip(wanted, seen, strict=True)]
+    if all(passed):
+        return _Standing(passed, passed, [])
+    named = _named(exercise, seen, passed, seed)
+    if named and named[0][0].equivalent:
+        return _Standing(passed, [True] * len(passed), named)
+    # A test that fails on right code finds nothing, however many broken ones it fails on.
+    on_right_code = [ok for ok, case in zip(passed, exercise.cases, strict=True) if case.points == 0]
+    finds_nothing = exercise.kind == "find the bug" and not all(on_right_code)
+    return _Standing(passed, [False] * len(passed) if finds_nothing else passed, named)
+
+
+def _hidden(
+    exercise: Exercise, here: _Standing, both: list[bool], there: _Standing, trouble: Trouble
+) -> Result:
+    """The result of an answer that loses cases with hidden inputs, of which nothing is shown."""
+    lost = [case.name for case, a, b in zip(exercise.cases, here.credit, both, strict=True) if a and not b]
+    lines = [
+        _cases(exercise, both, both),
+        f"With the notebook's inputs more cases pass; with others of the same kind not: {', '.join(lost)}.",
+    ]
+    lines += [_told(mistake, cases, both.count(False)) for mistake, cases in there.named]
+    if not there.named:
+        lines.append("Think: what in it holds for some inputs and not for all?")
+    return _result(exercise, "wrong", both, there.names, "\n".join(lines), trouble)
+
+
+def _trouble(outcomes: Sequence[Outcome]) -> Trouble:
+    return next((outcome.trouble for outcome in outcomes if outcome.trouble), "")
+
+
+@functools.lru_cache(maxsize=1024)
+def _wanted(exercise: Exercise, seed: int) -> tuple[Outcome, ...]:
+    """What the reference does, as it is compared."""
+    return _of_ours(exercise, exercise.reference, seed)
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_mistakes(exercise: Exercise, seed: int) -> tuple[tuple[Outcome, ...], ...]:
+    """What each known mistake does."""
+    return tuple(_of_ours(exercise, mistake.answer, seed) for mistake in exercise.mistakes)
+
+
+def _of_ours(exercise: Exercise, answer: Any, seed: int) -> tuple[Outcome, ...]:
+    outcomes = [call(exercise, answer, case, seed, ours=True) for case in exercise.cases]
+    return tuple(_viewed(exercise, outcomes, seed))
+
+
+def _fickle(
+    exercise: Exercise, caller: Caller, seen: Sequence[Outcome], seed: int, order: Sequence[Case]
+) -> Case | None:
     """A case in which the answer does not do the same when it is called again, or None.
 
     In reverse order, so that an answer that counts its calls gives itself away.
     """
     if exercise.holds_values or any(outcome.stopped for outcome in seen):
         return None
-    again = _viewed(exercise, _outcomes(exercise, answer, seed, backwards=True), seed)
+    again = _viewed(exercise, _outcomes(exercise, caller, seed, order), seed)
     for case, first, second in zip(exercise.cases, seen, again, strict=True):
         # Errors may differ in words, by an address in memory say.
         if (first.arrays or second.arrays) and not _alike(first, second, exercise.tolerance):
@@ -125,21 +223,29 @@ def _fickle(exercise: Exercise, answer: Any, seen: Sequence[Outcome], seed: int)
 
 
 def _result(
-    exercise: Exercise, status: str, credit: Sequence[bool], names: tuple[str, ...], text: str
+    exercise: Exercise,
+    status: str,
+    credit: Sequence[bool],
+    names: tuple[str, ...],
+    text: str,
+    trouble: Trouble = "",
 ) -> Result:
     passed = {case.name: ok for case, ok in zip(exercise.cases, credit, strict=True)}
     points = sum(case.points for case in exercise.cases if passed[case.name])
-    return Result(exercise.id, status, points, exercise.points, passed, names, text)
+    return Result(exercise.id, status, points, exercise.points, passed, names, text, trouble)
 
 
-def _outcomes(exercise: Exercise, answer: Any, seed: int, *, backwards: bool = False) -> list[Outcome]:
+def _outcomes(exercise: Exercise, caller: Caller, seed: int, order: Sequence[Case]) -> list[Outcome]:
+    """What the answer does on each case, called in this order, until it has to be stopped."""
     found: dict[str, Outcome] = {}
-    for case in reversed(exercise.cases) if backwards else exercise.cases:
-        found[case.name] = call(exercise, answer, case, seed)
-        if found[case.name].stopped:
-            break
-    left_out = Outcome(problem="not run, because the case before it was stopped", stopped=True)
-    return [found.get(case.name, left_out) for case in exercise.cases]
+    for case in order:
+        found[case.name] = outcome = caller(case, seed)
+        if outcome.stopped:
+            left_out = Outcome(
+                problem="not run, because it had to be stopped before", trouble=outcome.trouble
+            )
+            return [found.get(case.name, left_out) for case in exercise.cases]
+    return [found[case.name] for case in exercise.cases]
 
 
 def _viewed(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> list[Outcome]:
@@ -155,9 +261,10 @@ def _viewed(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> list[
 def _view(view: Callable[..., dict[str, Tensor]], inputs: tuple[Any, ...], outcome: Outcome) -> Outcome:
     try:
         tensors = view(*inputs, *map(thaw, outcome.arrays.values()))
+        arrays = {name: freeze_tensor(name, x) for name, x in tensors.items()}
     except Exception as error:  # a view sees plain numbers only: what fails is their shape or their type
         return Outcome(problem=str(error).partition("\n")[0], mutated=outcome.mutated)
-    return Outcome({name: freeze_tensor(name, x) for name, x in tensors.items()}, mutated=outcome.mutated)
+    return Outcome(arrays, mutated=outcome.mutated)
 
 
 def _alike(a: Outcome, b: Outcome, tolerance: float) -> bool:
@@ -168,6 +275,23 @@ def _alike(a: Outcome, b: Outcome, tolerance: float) -> bool:
         and (bool(a.arrays) or a.problem == b.problem)
         and all(same(a.arrays[name], b.arrays[name], tolerance) for name in a.arrays)
     )
+
+
+def same(a: Array, b: Array, tolerance: float) -> bool:
+    """Equal in shape, dtype and numbers, within `tolerance` (relative; absolute below 1). NaN equals NaN."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    for x, y in zip(a.numbers, b.numbers, strict=True):
+        if x == y:
+            continue
+        if type(x) is not float or type(y) is not float:
+            return False
+        if x - x != 0 or y - y != 0:  # NaN or infinite
+            if x == x or y == y:
+                return False
+        elif abs(x - y) > tolerance * max(1.0, abs(x), abs(y)):
+            return False
+    return True
 
 
 def _named(
@@ -181,8 +305,7 @@ def _named(
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
     explains: list[tuple[Mistake, list[int], int]] = []
-    for mistake in exercise.mistakes:
-        outcomes = _viewed(exercise, _outcomes(exercise, mistake.answer, seed), seed)
+    for mistake, outcomes in zip(exercise.mistakes, _of_mistakes(exercise, seed), strict=True):
         alike = [_alike(o, s, exercise.tolerance) for o, s in zip(outcomes, seen, strict=True)]
         # An error alone explains nothing: too many things raise the same one.
         if all(alike) and any(s.arrays for s in seen):

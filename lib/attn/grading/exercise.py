@@ -1,8 +1,8 @@
 """What an exercise is: data. A reference, cases that make inputs, and a bank of known mistakes.
 
 Nothing here runs an answer or judges one: `calling` runs, `checking` judges. An exercise is found by its id
-alone, its inputs are made from a seed, and all that an answer gives back is arrays (`calling.Array`), so that
-another process can judge.
+alone, its inputs are made from a seed, and all that goes in and comes back is plain data (`student.values`),
+so that an answer can run in one process and be judged in another.
 """
 
 import importlib
@@ -46,7 +46,7 @@ class Mistake:
     equivalent: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal when the same object: what is known of one can be kept by it
 class Exercise:
     """An exercise. Its id is "NN.name": chapter, and the name under which a notebook holds the answer.
 
