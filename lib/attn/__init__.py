@@ -49,10 +49,14 @@ def _in_a_notebook() -> bool:
 
 
 if os.environ.get("ATTN_CHECK_SHAPES", "1" if _in_a_notebook() else "0") == "1":
+    import pkgutil
+
     from jaxtyping import install_import_hook
 
+    # Not the exercises: they hold thousands of small functions, most of them wrong on purpose.
+    checked = [f"attn.{module.name}" for module in pkgutil.iter_modules(__path__) if module.name != "grading"]
     # The numeric tower lets an int stand where a float is asked for, as Python does.
-    install_import_hook("attn", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+    install_import_hook(checked, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 
 def __getattr__(name: str) -> object:

@@ -59,7 +59,7 @@ def check(answer: Any, id: str) -> Result:
     Raises ValueError for an unknown id; under nbgrader, AssertionError where the answer earns nothing.
     """
     result = examine(load(id), answer)
-    print(result.text)
+    print(result.text + "\n", end="")  # one write: two could become two outputs of the cell
     if _nbgrader() and result.points == 0:
         raise AssertionError(f"{id}: 0 of {result.out_of} points")
     return result
@@ -194,10 +194,10 @@ def _wanted(exercise: Exercise, seed: int) -> tuple[Outcome, ...]:
     return _of_ours(exercise, exercise.reference, seed)
 
 
-@functools.lru_cache(maxsize=1024)
-def _of_mistakes(exercise: Exercise, seed: int) -> tuple[tuple[Outcome, ...], ...]:
-    """What each known mistake does."""
-    return tuple(_of_ours(exercise, mistake.answer, seed) for mistake in exercise.mistakes)
+@functools.lru_cache(maxsize=8192)
+def _of_mistake(exercise: Exercise, number: int, seed: int) -> tuple[Outcome, ...]:
+    """What a known mistake does."""
+    return _of_ours(exercise, exercise.mistakes[number].answer, seed)
 
 
 def _of_ours(exercise: Exercise, answer: Any, seed: int) -> tuple[Outcome, ...]:
@@ -305,7 +305,8 @@ def _named(
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
     explains: list[tuple[Mistake, list[int], int]] = []
-    for mistake, outcomes in zip(exercise.mistakes, _of_mistakes(exercise, seed), strict=True):
+    for number, mistake in enumerate(exercise.mistakes):
+        outcomes = _of_mistake(exercise, number, seed)
         alike = [_alike(o, s, exercise.tolerance) for o, s in zip(outcomes, seen, strict=True)]
         # An error alone explains nothing: too many things raise the same one.
         if all(alike) and any(s.arrays for s in seen):

@@ -170,7 +170,7 @@ def _on_cluster(scheduler: str, settings: Settings) -> Iterator[_GradeAll]:
         client = Client(scheduler, timeout=_CONNECTING, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise ConnectionError(f"no Dask scheduler answers at {scheduler} ({type(error).__name__})") from None
-    with client:
+    with client, client.as_current():
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ConnectionError(f"the Dask scheduler at {scheduler} has no workers")
 

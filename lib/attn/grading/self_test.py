@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -129,24 +130,20 @@ def _constant_like(array: Array) -> torch.Tensor:
 
 def report(findings: Sequence[Findings]) -> tuple[RenderableType, bool]:
     """The table, and whether every bar is met."""
-    table = Table(title="The exercises under test", title_justify="left")
-    for name in ("exercise", "kind"):
-        table.add_column(name)
-    for name in ("points", "mistakes", "caught", "by visible", "named", "right", "nothing", "ms"):
+    table = Table(box=box.SIMPLE, title="The exercises under test", title_justify="left")
+    table.add_column("exercise", no_wrap=True)
+    for name in ("mistakes", "caught", "visible", "named", "right", "ms"):
         table.add_column(name, justify="right")
     for f in findings:
-        table.add_row(
-            f.exercise.id,
-            f.exercise.kind,
-            str(f.exercise.points),
-            str(f.mistakes),
-            f"{f.caught}",
-            f"{f.visible}",
-            f"{f.named}",
+        numbers = (
+            f.mistakes,
+            f.caught,
+            f.visible,
+            f.named,
             f"{f.passed}/{f.right}",
-            "0" if f.nothing else "EARNS",
             f"{1000 * f.seconds:.0f}",
         )
+        table.add_row(f.exercise.id, *map(str, numbers))
     count = sum(f.mistakes for f in findings)
     bars = {
         f"{len(findings)} exercises, {count / len(findings):.1f} known mistakes each": count
@@ -162,8 +159,11 @@ def report(findings: Sequence[Findings]) -> tuple[RenderableType, bool]:
         >= NAMED * count,
         "right answers, written differently, pass": all(f.passed == f.right >= RIGHT for f in findings),
         "blank, constant and shape-only answers earn nothing": all(f.nothing for f in findings),
-        f"slowest check {1000 * max(f.seconds for f in findings):.0f} ms": max(f.seconds for f in findings)
-        < SECONDS,
     }
     lines = [Text(f"{'ok    ' if met else 'MISSED'}  {what}") for what, met in bars.items()]
+    # A figure of this machine, at this moment: it is told, and no reason to fail.
+    slowest = max(f.seconds for f in findings)
+    lines.append(
+        Text(f"{'ok    ' if slowest < SECONDS else 'slow  '}  slowest check {1000 * slowest:.0f} ms")
+    )
     return Group(table, *lines), all(bars.values())

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -325,13 +326,9 @@ def _load(notebook: Notebook, name: str, seconds: float) -> tuple[Any, Outcome |
             return notebook.answer(name), None
     except Broken as error:
         return None, Outcome(problem=str(error))
-    except MemoryError as error:
-        return None, raised(error)
     except Exception as error:
         outcome = raised(error)
-        return None, outcome if outcome.blank else Outcome(
-            problem=f"{outcome.problem} (before it was called)"
-        )
+        return None, replace(outcome, problem=f"{outcome.problem} (before it was called)")
     except KeyboardInterrupt:
         return None, Outcome(problem="it was interrupted (KeyboardInterrupt)")
     except SystemExit:
