@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from benchmarks import attention, crossing, learning, whole_model
+from benchmarks import attention, crossing, grading, learning, whole_model
 from benchmarks.pairs import machine
 
 
@@ -37,6 +37,7 @@ ONCE: dict[str, Callable[[], Iterable[object]]] = {
     "exponent": exponent,
     "memory": memory,
     "crossing": crossing.run,
+    "grading": grading.run,
     "numbers": lambda: [learning.numbers()],
     "multi30k": lambda: [learning.multi30k()],
     "multi30k-torch": lambda: [learning.multi30k_with_torch()],

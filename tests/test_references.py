@@ -145,10 +145,12 @@ def listed_keys(path: Path) -> set[str]:
 
 
 def meant(citation: Citation, path: Path) -> list[str]:
-    """The keys that the citation may mean; where there are several, a lesson's own list says which."""
+    """The keys that the citation may mean; of several, those in a lesson's list, or whose title is given."""
     keys = [key for key, entry in ENTRIES.items() if identity(entry) == citation]
     if len(keys) > 1 and path in LESSONS:
         return [key for key in keys if key in listed_keys(path)]
+    if len(keys) > 1:
+        return [key for key in keys if any(title in plain(text_of(path)) for title in titles(ENTRIES[key]))]
     return keys
 
 

@@ -1,5 +1,6 @@
 """The wire: what goes in comes out, and no bytes whatever do more than raise BadFrame."""
 
+import contextlib
 import math
 import random
 import socket
@@ -158,10 +159,11 @@ def test_hostile_bodies_are_refused(hostile):
 
 
 def test_a_hundred_thousand_mutated_frames_do_no_more_than_be_refused():
-    """The mutator is seeded. Every frame that is accepted is one that the judge could have been sent honestly."""
+    """The mutator is seeded. A frame that is accepted is one that could have been sent honestly."""
     draw = random.Random(1706)
-    bodies = [GOOD] + [
-        pack(Kind.ASK, 5, ((to_wire(torch.rand(2, 2)), 3, None), ("mask",), (to_wire(torch.ones(2) > 0),))),
+    bodies = [
+        GOOD,
+        pack(Kind.ASK, 5, ((to_wire(torch.ones(2, 2)), 3, None), ("mask",), (to_wire(torch.ones(2) > 0),))),
         pack(Kind.NAMES, 0, [True, ["attention", "stable_softmax"]]),
         pack(Kind.ENDED, 0, -9),
     ]
@@ -202,10 +204,8 @@ def sendable(value) -> bool:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_or_data(data):
-    try:
+    with contextlib.suppress(BadFrame):
         assert sendable(unpack_body(data))
-    except BadFrame:
-        pass
 
 
 @pytest.fixture
@@ -222,8 +222,7 @@ def test_an_end_that_is_gone_is_noticed(ends):
     with pytest.raises(Closed):
         line.receive((Kind.OUTCOME,), 5, 5.0)
     with pytest.raises(Closed):
-        for _ in range(100):
-            line.send(Kind.CALL, 1, "x" * 1000, 5.0)
+        line.send(Kind.CALL, 1, ["x" * 1000] * 1000, 5.0)
 
 
 def test_a_trickle_of_bytes_does_not_put_off_the_deadline(ends):

@@ -100,7 +100,9 @@ def judge(
         return _result(exercise, "blank", [False] * len(got), (), text)
 
     seen = _viewed(exercise, got, seed)
-    if case := _fickle(exercise, caller, seen, seed, order[::-1]):
+    # A test that counts its calls is at a loss in an order that it does not know.
+    shuffled = shuffle is not None and exercise.kind == "find the bug"
+    if not shuffled and (case := _fickle(exercise, caller, seen, seed, order[::-1])):
         text = (
             f"{exercise.name}: 0 of {exercise.points} points.\n"
             f"Called twice with the same input ({case.name}), it gave two different answers.\n"
@@ -281,6 +283,8 @@ def same(a: Array, b: Array, tolerance: float) -> bool:
     """Equal in shape, dtype and numbers, within `tolerance` (relative; absolute below 1). NaN equals NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
+    if a.numbers == b.numbers:
+        return True
     for x, y in zip(a.numbers, b.numbers, strict=True):
         if x == y:
             continue

@@ -26,11 +26,11 @@ def run(options: argparse.Namespace) -> int:
     if options.self_test:
         return _self_test(options)
     if options.export:
-        kind, folder = options.export
-        if kind not in ("gradescope", "otter"):
-            raise ValueError(f"there are exports for gradescope and otter, not for {kind!r}")
-        make = exports.gradescope if kind == "gradescope" else exports.otter
-        for path in make(Path(folder), options.chapter or None):
+        tool, folder = options.export
+        if tool not in ("gradescope", "otter"):
+            raise ValueError(f"there are exports for gradescope and otter, not for {tool!r}")
+        export = exports.gradescope if tool == "gradescope" else exports.otter
+        for path in export(Path(folder), options.chapter or None, seed=_seed(options)):
             print(path)
         return 0
     if not options.paths:

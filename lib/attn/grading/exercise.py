@@ -16,7 +16,7 @@ import torch
 Kind = Literal["implement", "predict", "find the bug", "spot the error", "design"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One thing to try. `inputs` makes the positional arguments of the answer from a seeded generator."""
 

@@ -329,6 +329,7 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",  # sets in the same order in each run
+        "PYTHONMALLOC": "malloc",  # all objects in one stretch of memory: warm.py makes huge pages of it
         "MPLBACKEND": "agg",
         "MPLCONFIGDIR": "/tmp",
         "ATTN_CHECK_SHAPES": "1",  # as in a notebook

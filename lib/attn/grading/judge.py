@@ -3,6 +3,7 @@
 It trusts nothing that comes back but its layout, and that was checked. What is right is known here only.
 """
 
+import functools
 import random
 import time
 from collections.abc import Collection
@@ -15,9 +16,9 @@ from attn.grading.fence import Fence, Lost, Session
 from attn.grading.marks import Question, QuestionStatus, Row
 from attn.grading.student.running import Outcome, Trouble, gradient_name, too_slow
 from attn.grading.student.values import Array, to_wire
-from attn.grading.student.wire import BadFrame, Closed, Kind
+from attn.grading.student.wire import BadFrame, Closed, Encoded, Kind, encode
 
-HIDDEN = 2  # hidden seeds an answer must hold for, beside the visible one
+HIDDEN = 1  # hidden seeds an answer must hold for, beside the visible one
 _GRACE = 2.0  # seconds that a process has beyond the time that it should stop by itself
 _TROUBLES: tuple[Trouble, ...] = ("", "timeout", "crashed", "out of memory")
 
@@ -117,17 +118,20 @@ def _grade(submission: _Submission, exercise: Exercise, secret: int) -> Question
         text = f"{exercise.name}: not in the notebook ({exercise.points} points)."
         return Question(exercise.id, "blank", 0, exercise.points, cases, (), text)
 
-    def ask(process: _Process) -> Result:
-        asked = _Asked(process, exercise)
+    def ask(asked: _Asked) -> Result:
         order = random.Random(f"{secret} {exercise.id}")
         return judge(exercise, asked.call, hidden=hidden_seeds(secret), shuffle=order)
 
     process = submission.process()
     first = not process.questions
-    result = ask(process)
+    asked = _Asked(process, exercise)
+    result = ask(asked)
     if not first and result.status == "wrong":
-        # Perhaps an answer before it did something to Python that this one suffers from: ask it alone.
-        result = ask(submission.process(fresh=True))
+        # Perhaps an answer before it did something to Python that this one suffers from. Alone, does it do
+        # anything else?
+        alone = _Asked(submission.process(fresh=True), exercise)
+        if any(alone.call(case, seed) != outcome for case, seed, outcome in asked.first):
+            result = ask(alone)
     return Question(
         exercise.id,
         _status(result),
@@ -143,6 +147,13 @@ def _status(result: Result) -> QuestionStatus:
     if result.status == "wrong" and result.trouble:
         return result.trouble
     return "right" if result.status == "right" else "blank" if result.status == "blank" else "wrong"
+
+
+@functools.lru_cache(maxsize=4096)
+def _call_body(exercise: Exercise, case: Case, seed: int) -> Encoded:
+    """What an answer is told of a case: its name, its inputs, whether gradients are wanted."""
+    nothing = exercise.holds_values or exercise.kind == "find the bug"
+    return encode((case.name, () if nothing else to_wire(case.make(seed)), case.gradients))
 
 
 def _printable(text: str) -> str:
@@ -190,6 +201,7 @@ class _Asked:
         # Loading the answer's cells may take as long as a call, and comes before the first one.
         self._allowed = 2 * self._seconds + _GRACE
         process.questions += 1
+        self.first: list[tuple[Case, int, Outcome]] = []  # the first call of each case
         body = (question.name, question.kind, question.returns, question.parameters, self._seconds)
         try:
             process.line.send(Kind.QUESTION, process.next_request(), body, self._seconds)
@@ -198,18 +210,22 @@ class _Asked:
 
     def call(self, case: Case, seed: int) -> Outcome:
         """What the answer does on `case`. Whatever comes back, or does not, this is an Outcome."""
+        outcome = self._call(case, seed)
+        if len(self.first) < len(self._exercise.cases):
+            self.first.append((case, seed, outcome))
+        return outcome
+
+    def _call(self, case: Case, seed: int) -> Outcome:
         process = self._process
         if not process.alive:
             return Outcome(problem="its process had ended before", trouble="crashed")
         deadline = time.monotonic() + max(0.1, min(self._allowed, process.submission.seconds_left))
         self._allowed = self._seconds + _GRACE
         request = process.next_request()
-        inputs = case.make(seed)
-        test = self._exercise.kind == "find the bug"
-        body = (case.name, () if test or self._exercise.holds_values else to_wire(inputs), case.gradients)
         try:
-            process.line.send(Kind.CALL, request, body, self._seconds)
-            implementation = Asked(inputs[0]) if test else None
+            process.line.send(Kind.CALL, request, _call_body(self._exercise, case, seed), self._seconds)
+            test = self._exercise.kind == "find the bug"
+            implementation = Asked(case.make(seed)[0]) if test else None
             while True:
                 due = (Kind.OUTCOME, Kind.ASK) if implementation else (Kind.OUTCOME,)
                 kind, _, found = process.line.receive(due, request, deadline - time.monotonic())

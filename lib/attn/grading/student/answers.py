@@ -19,6 +19,8 @@ NAMES = 2_000  # that are looked at
 _PYTHON_MAGICS = ("time", "timeit", "capture", "prun", "python", "python3")
 
 
+# A line magic, a shell line or a question to IPython; IPython itself then says what it is.
+_NOT_PYTHON = re.compile(r"^\s*[%!?]|=\s*[%!]|\?\s*$", re.MULTILINE)
 # How a cell that is not Python would bind a name.
 _BINDS = re.compile(r"^(?:def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
 
@@ -38,6 +40,7 @@ class Statement:
     node: ast.stmt
     file: str  # of its cell, known to linecache
     makes: frozenset[str]  # names that it binds anew
+    imports: frozenset[str]  # those of them that are imported
     changes: frozenset[str]  # names whose values it changes: items, attributes, calls of their methods
     uses: frozenset[str]  # names that it needs, now or when a function made by it is called
     stub: bool  # an answer that nobody wrote yet
@@ -69,15 +72,18 @@ def read(notebook: bytes) -> list[str]:
 
 def plain(source: str) -> str:
     """A cell as Python: no cell magic, and a call of get_ipython() for each shell line and line magic."""
-    from IPython.core.inputtransformer2 import TransformerManager
-
     lines = source.lstrip().splitlines(keepends=True)
     while lines and lines[0].startswith("%%"):
         words = lines[0][2:].split()
         if not words or words[0] not in _PYTHON_MAGICS:
             return ""
         lines = lines[1:]
-    return TransformerManager().transform_cell("".join(lines))
+    source = "".join(lines)
+    if not _NOT_PYTHON.search(source):
+        return source
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return TransformerManager().transform_cell(source)
 
 
 class Notebook:
@@ -97,7 +103,7 @@ class Notebook:
                 self.broken.append((cell, f"{said}, in the line: {line}" if line else said))
             else:
                 self.statements += found
-                self.imported.update(name for s in found for name in _imports(s.node))
+                self.imported.update(name for s in found for name in s.imports)
 
     @property
     def names(self) -> list[str]:
@@ -174,24 +180,19 @@ class _NoShell:
 
 def _statements(source: str, file: str) -> Iterator[Statement]:
     tree = ast.parse(source, file)
-    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    for node in tree.body:
-        makes, changes = _effects(node)
-        yield Statement(
-            node, file, frozenset(makes), frozenset(changes), frozenset(_uses(node)), _is_stub(node)
-        )
+    lines = [f"{line}\n" for line in source.split("\n")]
+    linecache.cache[file] = (len(source), None, lines, file)
+    for node, following in zip(tree.body, [*tree.body[1:], None], strict=True):
+        makes, changes, imports = map(frozenset, _effects(node))
+        alone = following is None or following.lineno > (node.end_lineno or 0)
+        uses = _uses(node, lines if alone and node.col_offset == 0 else None)
+        yield Statement(node, file, makes, imports, changes, frozenset(uses), _is_stub(node))
 
 
-def _imports(node: ast.AST) -> Iterator[str]:
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Import | ast.ImportFrom):
-            for alias in inner.names:
-                yield alias.asname or alias.name.partition(".")[0]
-
-
-def _effects(node: ast.stmt) -> tuple[set[str], set[str]]:
-    """The names that a top-level statement binds, and those whose values it changes."""
+def _effects(node: ast.stmt) -> tuple[set[str], set[str], set[str]]:
+    """The names that a top-level statement binds, those whose values it changes, those that it imports."""
     makes: set[str] = set()
+    imports: set[str] = set()
     changes: set[str] = set()
     waiting: list[ast.AST] = [node]
     while waiting:
@@ -202,7 +203,7 @@ def _effects(node: ast.stmt) -> tuple[set[str], set[str]]:
         if isinstance(inner, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             continue
         if isinstance(inner, ast.Import | ast.ImportFrom):
-            makes.update(_imports(inner))
+            imports.update(alias.asname or alias.name.partition(".")[0] for alias in inner.names)
         elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
             makes.add(inner.id)
         elif isinstance(inner, ast.ExceptHandler) and inner.name:
@@ -217,7 +218,7 @@ def _effects(node: ast.stmt) -> tuple[set[str], set[str]]:
         waiting += ast.iter_child_nodes(inner)
     if isinstance(node, ast.AugAssign):  # `x += 1` changes what there is, it does not make it
         makes -= _root(node.target)
-    return makes, changes
+    return makes | imports, changes, imports
 
 
 def _root(node: ast.AST) -> set[str]:
@@ -227,9 +228,18 @@ def _root(node: ast.AST) -> set[str]:
     return {node.id} if isinstance(node, ast.Name) else set()
 
 
-def _uses(node: ast.stmt) -> set[str]:
-    """The global names that a statement looks up, also in the functions that it makes."""
-    table = symtable.symtable(ast.unparse(node), "<statement>", "exec")
+def _uses(node: ast.stmt, lines: Sequence[str] | None) -> set[str]:
+    """The global names that a statement looks up, also in the functions that it makes.
+
+    `lines`: of its cell, where it has its lines to itself.
+    """
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    try:
+        source = ast.unparse(node) if lines is None else "".join(lines[first - 1 : node.end_lineno])
+        table = symtable.symtable(source, "<statement>", "exec")
+    except SyntaxError:  # lines that end as no editor ends them
+        table = symtable.symtable(ast.unparse(node), "<statement>", "exec")
     used = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
     waiting = table.get_children()
     while waiting:

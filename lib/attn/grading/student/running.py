@@ -82,12 +82,14 @@ class _Nowhere(io.TextIOBase):
 
 
 def too_slow(seconds: float) -> Outcome:
+    """The outcome of an answer that was stopped after `seconds`."""
     problem = f"it was stopped after {seconds:.0f} seconds; is there a loop that never ends?"
     return Outcome(problem=problem, trouble="timeout")
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
+    """Nothing that Python code prints is seen."""
     with contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):
         yield
 
@@ -191,6 +193,7 @@ def _unpack(returned: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gradient_name(parameter: str) -> str:
+    """What the gradient with respect to an argument is called."""
     return f"the gradient of {parameter}"
 
 
@@ -217,7 +220,9 @@ def _changed(inputs: tuple[Any, ...], before: list[Any]) -> tuple[int, ...]:
 
 def _identical(x: Array, y: Array) -> bool:
     """The same numbers, NaN being the same as NaN."""
-    return x.shape == y.shape and all(
+    if x.shape != y.shape:
+        return False
+    return x.numbers == y.numbers or all(
         i == j or (i != i and j != j) for i, j in zip(x.numbers, y.numbers, strict=True)
     )
 

@@ -68,6 +68,7 @@ def thaw(array: Array) -> Tensor:
 
 
 def word(text: str) -> Array:
+    """A text as plain data."""
     return Array((), "text", (text,))
 
 

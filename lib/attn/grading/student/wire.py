@@ -59,8 +59,18 @@ class Closed(BadFrame):
     """The other end is gone."""
 
 
+class Encoded(bytes):
+    """A body that is bytes already: what is sent often is encoded once."""
+
+
 def pack(kind: Kind, request: int, body: Any) -> bytes:
     """A frame. Raises BadFrame for a body that it cannot hold."""
+    encoded = body if type(body) is Encoded else encode(body)
+    return HEADER.pack(MAGIC, kind, request, len(encoded)) + encoded
+
+
+def encode(body: Any) -> Encoded:
+    """A value as the body of a frame. Raises BadFrame for one that a frame cannot hold."""
     made: list[bytes] = []
     _put(made, body, 0)
     if len(made) > 3 * ITEMS:
@@ -68,7 +78,7 @@ def pack(kind: Kind, request: int, body: Any) -> bytes:
     joined = b"".join(made)
     if len(joined) > LONGEST:
         raise BadFrame(f"{len(joined)} bytes are more than a frame may hold")
-    return HEADER.pack(MAGIC, kind, request, len(joined)) + joined
+    return Encoded(joined)
 
 
 def _put(made: list[bytes], value: Any, depth: int) -> None:
