@@ -23,7 +23,7 @@ from attn.grading.fence import Fence, Limits, NoFence, available
 from attn.grading.grader import Settings, grade
 from attn.grading.judge import _Asked, _Process, grade_notebook, hidden_seeds
 from attn.grading.marks import Row
-from attn.grading.student import running, warm, wire
+from attn.grading.student import questions, running, wire
 from attn.grading.student.values import from_wire
 from attn.grading.submissions import find
 
@@ -135,6 +135,14 @@ def test_without_a_fence_honest_marks_are_the_same(klass):
     found = [s for s in find(klass) if s.student in ("ada", "blaise", "carl", "dorothy", "felix", "henri")]
     expected = {student: mark for student, mark in MARKS.items() if student in {s.student for s in found}}
     assert marks(grade(found, Settings(fenced=False, limits=QUICK))) == expected
+
+
+def test_where_nothing_can_be_forked_honest_marks_are_the_same(klass, monkeypatch):
+    """As on Windows: each process starts anew and speaks over a port."""
+    monkeypatch.setattr(fence, "_can_fork", lambda: False)
+    found = [s for s in find(klass) if s.student in ("emmy", "felix", "henri")]
+    expected = {student: MARKS[student] for student in ("emmy", "felix", "henri")}
+    assert marks(grade(found, Settings(fenced=False))) == expected
 
 
 @fenced
@@ -265,7 +273,7 @@ class Beside:
         outcome = running.run(
             self.question, self.answer, case, from_wire(inputs), gradients=gradients, seconds=self.seconds
         )
-        frame = wire.pack(wire.Kind.OUTCOME, asked, warm._body(outcome))
+        frame = wire.pack(wire.Kind.OUTCOME, asked, questions._body(outcome))
         return wire.Kind.OUTCOME, request, wire.unpack(frame, wire.Kind.OUTCOME, request)
 
     def close(self):

@@ -6,21 +6,29 @@ file of the grader, of other submissions or of the user is there, no network, no
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import attn
+from attn.grading.student.answers import Notebook, Unreadable, read
 from attn.grading.student.wire import BadFrame, Closed, Kind, Line
 
 PACKAGE = Path(attn.__file__).resolve().parent
+_START = PACKAGE / "grading" / "student" / "start.py"
 _HOME = Path("/course")  # where the package and the virtual environment are, inside
+# Without these Python does not start on Windows.
+_NEEDED: dict[str, str] = {
+    name: os.environ[name] for name in ("SYSTEMROOT", "TEMP", "TMP") if name in os.environ
+}
 _SYSTEM = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 _SETTINGS = (
     "/etc/ld.so.cache",
@@ -70,16 +78,21 @@ class Fence:
     def __init__(self, *, fenced: bool = True, limits: Limits | None = None):
         self.fenced, self.limits = fenced, limits or Limits()
         self._lock = threading.Lock()
-        self._opened = 0
+        self._lone = not fenced and not _can_fork()
+        self._opened = self._started = 0  # sessions and warm processes, so far
         self._stopped = False
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     def __enter__(self) -> "Fence":
         try:
-            with self._lock:
-                self._start()
-            Session(self, b'{"cells": []}').close()
+            if not self._lone:
+                with self._lock:
+                    self._start()
+            self.session(b'{"cells": []}').close()
+        except Lost as lost:
+            self.stop()
+            raise NoFence(f"a session of student code does not start here: {lost}") from None
         except BaseException:
             self.stop()
             raise
@@ -92,18 +105,15 @@ class Fence:
 
     def _start(self) -> None:
         """Start the warm process. Raises NoFence where it does not start."""
-        if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
-            raise NoFence("student code cannot be kept apart on this system: grade on Linux, macOS or in WSL")
-        script = PACKAGE / "grading" / "student" / "start.py"
+        self._started += 1
         ours, theirs = socket.socketpair()
         with theirs:
             if self.fenced:
-                command = [*_bubblewrap(), str(_inside(Path(sys.executable))), str(_inside(script))]
+                command = [*_bubblewrap(), str(_inside(Path(sys.executable))), str(_inside(_START))]
             else:
-                command = [sys.executable, str(script)]
-            command += [
-                str(x) for x in (theirs.fileno(), int(self.fenced), self.limits.memory, self.limits.cpu)
-            ]
+                command = [sys.executable, str(_START)]
+            numbers = (theirs.fileno(), int(self.fenced), self.limits.memory, self.limits.cpu)
+            command += ["warm", *map(str, numbers)]
             self._process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
@@ -134,8 +144,12 @@ class Fence:
             while process.stderr is not None and process.stderr.read(65536):
                 pass
 
-    def open(self, theirs: socket.socket) -> int:
-        """A new session that speaks on `theirs`; its process id there. A dead warm process is started anew.
+    def session(self, notebook: bytes) -> "Session | LoneSession":
+        """Bring a notebook in. Raises Lost where it cannot be read."""
+        return LoneSession(notebook) if self._lone else Session(self, notebook)
+
+    def open(self, theirs: socket.socket) -> tuple[int, int]:
+        """A new session that speaks on `theirs`: what `end` ends. A dead warm process is started anew.
 
         Raises NoFence where no session can be opened.
         """
@@ -143,21 +157,26 @@ class Fence:
             self._opened += 1
             message = b"+%d" % (self._opened % 10_000)
             try:
-                return self._ask(message, theirs)
+                return self._started, self._ask(message, theirs)
             except Closed:
                 if self._stopped:
                     raise NoFence("grading was stopped") from None
                 self._end_warm()
                 self._start()
             try:
-                return self._ask(message, theirs)
+                return self._started, self._ask(message, theirs)
             except Closed:
                 raise NoFence("the process for student code ends again and again") from None
 
-    def end(self, process: int) -> None:
-        """Kill all of a session."""
-        with self._lock, contextlib.suppress(Closed):
-            self._ask(b"-%d" % process, None)
+    def end(self, session: tuple[int, int]) -> None:
+        """Kill all of a session. One of a warm process before this one ended with that."""
+        started, process = session
+        with self._lock:
+            if started == self._started:
+                try:
+                    self._ask(b"-%d" % process, None)
+                except Closed:  # nor is it known what it would answer next
+                    self._end_warm()
 
     def _ask(self, message: bytes, theirs: socket.socket | None) -> int:
         if self._control is None:
@@ -198,7 +217,7 @@ class Session:
         self._process = 0
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = fence.open(theirs)
+            self._opened = fence.open(theirs)
         self._line = Line(ours)
         try:
             ours.settimeout(_READING)
@@ -257,7 +276,66 @@ class Session:
         if self._line is not None:
             self._line.close()
             self._line = None
-            self.fence.end(self._process)
+            self.fence.end(self._opened)
+
+
+class LoneSession:
+    """A submission where no process can be forked and there is no fence: on Windows.
+
+    Each process starts anew and imports torch, which takes seconds; the notebook is parsed here.
+    """
+
+    def __init__(self, notebook: bytes):
+        self._notebook = notebook
+        self._child: subprocess.Popen[bytes] | None = None
+        self.open = True
+        try:
+            self.names = set(Notebook(read(notebook)).names)
+        except Unreadable as error:
+            raise Lost("unreadable", str(error)[:300]) from None
+
+    def process(self) -> Line:
+        """As `Session.process`."""
+        token = secrets.token_bytes(16)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(_STARTING)
+            command = [sys.executable, str(_START), "alone", str(server.getsockname()[1]), token.hex()]
+            nothing = subprocess.DEVNULL
+            environment = {**_environment(), **_NEEDED}
+            self._child = subprocess.Popen(
+                command, env=environment, stdin=nothing, stdout=nothing, stderr=nothing
+            )
+            try:
+                connection, _ = server.accept()
+                line = Line(connection)
+                if line.exactly(len(token), time.monotonic() + _READING) != token:
+                    raise Lost("crashed", "another program of this machine came between")
+                connection.sendall(len(self._notebook).to_bytes(8, "little") + self._notebook)
+            except (OSError, BadFrame):
+                self.close()
+                raise Lost("crashed", "no process for it could be started") from None
+        return line
+
+    def ended(self) -> int | None:
+        """As `Session.ended`."""
+        if self._child is None:
+            return None
+        try:
+            return self._child.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            return None
+
+    def close(self) -> None:
+        """End its process."""
+        self.open = False
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+
+def _can_fork() -> bool:
+    return hasattr(os, "fork") and hasattr(socket, "send_fds")
 
 
 def available() -> str:
@@ -290,11 +368,29 @@ def _bubblewrap() -> list[str]:
         for parent in [*inside.parents][-2::-1]:  # by themselves they would be closed to all but their owner
             command += ["--perms", "0755", "--dir", str(parent)]
         command += ["--ro-bind", str(outside), str(inside)]
-    # Of the grader only what runs beside student code: the rest is covered by an empty folder.
-    grading = _inside(PACKAGE / "grading")
+    # Of the grader only what runs beside student code: the rest is covered by empty folders.
+    covered = [str(place) for place in _covered()]
+    for place in covered:
+        command += ["--perms", "0755", "--tmpfs", place]
     student = PACKAGE / "grading" / "student"
-    command += ["--perms", "0755", "--tmpfs", str(grading), "--ro-bind", str(student), str(_inside(student))]
-    return [*command, "--remount-ro", str(grading), "--remount-ro", "/", "--chdir", "/tmp"]
+    command += ["--ro-bind", str(student), str(_inside(student))]
+    for place in (*covered, "/dev", "/"):
+        command += ["--remount-ro", place]
+    return [*command, "--chdir", "/tmp"]
+
+
+def _covered() -> list[Path]:
+    """Where the grader, and the solutions beside it in a clone, would be seen inside.
+
+    Not only where the package is bound: once more where it was installed among Python's packages.
+    """
+    clone = PACKAGE.parents[1]
+    return [
+        inside / folder.relative_to(outside)
+        for outside, inside in _packages().items()
+        for folder in (PACKAGE / "grading", clone / "solutions", clone / ".git")
+        if folder.is_dir() and folder.is_relative_to(outside)
+    ]
 
 
 def _packages() -> dict[Path, Path]:

@@ -12,7 +12,7 @@ from typing import Any
 from attn.grading.calling import Asked, question_of
 from attn.grading.checking import Result, judge
 from attn.grading.exercise import Case, Exercise, chapter, chapters
-from attn.grading.fence import Fence, Lost, Session
+from attn.grading.fence import Fence, LoneSession, Lost, Session
 from attn.grading.marks import Question, QuestionStatus, Row
 from attn.grading.student.running import Outcome, Trouble, gradient_name, too_slow
 from attn.grading.student.values import Array, to_wire
@@ -80,7 +80,7 @@ class _Submission:
     def __init__(self, fence: Fence, notebook: bytes):
         self._fence, self._notebook = fence, notebook
         self._deadline = time.monotonic() + fence.limits.submission
-        self._session = Session(fence, notebook)
+        self._session = fence.session(notebook)
         self._process: _Process | None = None
         self.names = self._session.names
 
@@ -93,7 +93,7 @@ class _Submission:
             self._process = None
         if self._process is None:
             if not self._session.open:
-                self._session = Session(self._fence, self._notebook)
+                self._session = self._fence.session(self._notebook)
             self._process = _Process(self, self._session)
         return self._process
 
@@ -126,12 +126,15 @@ def _grade(submission: _Submission, exercise: Exercise, secret: int) -> Question
     first = not process.questions
     asked = _Asked(process, exercise)
     result = ask(asked)
-    if not first and result.status == "wrong":
-        # Perhaps an answer before it did something to Python that this one suffers from. Alone, does it do
-        # anything else?
+    wrong = result.status == "wrong" and (not first or result.trouble == "crashed")
+    if wrong or (result.status == "blank" and process.changed):
+        # Perhaps an answer before it did something to Python that this one suffers from, or something else
+        # ended its process. Alone, does it do anything else?
         alone = _Asked(submission.process(fresh=True), exercise)
         if any(alone.call(case, seed) != outcome for case, seed, outcome in asked.first):
             result = ask(alone)
+        process = alone.process
+    process.changed |= result.status != "blank"
     return Question(
         exercise.id,
         _status(result),
@@ -151,9 +154,13 @@ def _status(result: Result) -> QuestionStatus:
 
 @functools.lru_cache(maxsize=4096)
 def _call_body(exercise: Exercise, case: Case, seed: int) -> Encoded:
-    """What an answer is told of a case: its name, its inputs, whether gradients are wanted."""
+    """What an answer is told of a case: its inputs, and whether gradients are wanted.
+
+    Its name only where that is the key of a value: that of an implementation says what is wrong with it.
+    """
     nothing = exercise.holds_values or exercise.kind == "find the bug"
-    return encode((case.name, () if nothing else to_wire(case.make(seed)), case.gradients))
+    name = case.name if exercise.holds_values else ""
+    return encode((name, () if nothing else to_wire(case.make(seed)), case.gradients))
 
 
 def _printable(text: str) -> str:
@@ -163,11 +170,12 @@ def _printable(text: str) -> str:
 class _Process:
     """A process with a student's code in it, and the line to it."""
 
-    def __init__(self, submission: _Submission, session: Session):
+    def __init__(self, submission: _Submission, session: Session | LoneSession):
         self.submission, self._session = submission, session
         self.line = session.process()
         self.alive = True
         self.questions = 0
+        self.changed = False  # whether an answer in it did anything
         self._request = 0
 
     def next_request(self) -> int:
@@ -195,7 +203,7 @@ class _Asked:
     """One question, put to a process. Its `call` is what `checking.judge` calls an answer by."""
 
     def __init__(self, process: _Process, exercise: Exercise):
-        self._process, self._exercise = process, exercise
+        self.process, self._exercise = process, exercise
         self._question = question = question_of(exercise)
         self._seconds = process.submission.seconds
         # Loading the answer's cells may take as long as a call, and comes before the first one.
@@ -216,7 +224,7 @@ class _Asked:
         return outcome
 
     def _call(self, case: Case, seed: int) -> Outcome:
-        process = self._process
+        process = self.process
         if not process.alive:
             return Outcome(problem="its process had ended before", trouble="crashed")
         deadline = time.monotonic() + max(0.1, min(self._allowed, process.submission.seconds_left))
@@ -254,6 +262,8 @@ class _Asked:
             raise ValueError("positions")
         if names and tuple(names) not in (self._expected(case), ("verdict",)):
             raise ValueError("names")
+        if not (names or problem or blank):
+            raise ValueError("neither results nor a reason why there are none")
         if len(names) != len(arrays) or not all(type(x) is Array for x in arrays):
             raise ValueError("arrays")
         named = dict(zip(names, arrays, strict=True))

@@ -16,17 +16,16 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from attn.grading.student.answers import Broken, Notebook, Unreadable, read
-from attn.grading.student.running import Outcome, Question, given, raised, run, silence, time_limit, too_slow
-from attn.grading.student.values import from_wire, to_wire
-from attn.grading.student.wire import BadFrame, Closed, Kind, Line
+from attn.grading.student import calls
+from attn.grading.student.answers import Notebook, Unreadable, read
+from attn.grading.student.questions import answer_questions
+from attn.grading.student.wire import BadFrame, Kind, Line
 
 LIMITS = {"processes": 64, "file_size": 20_000_000, "files": 256}
 # Of Linux' headers: flags of unshare and mount, options of prctl.
@@ -149,6 +148,8 @@ def _in_first_user_namespace() -> bool:
 def _settle(slot: int) -> None:
     """Make the new namespaces this session's own: empty folders, a /proc of its own, no privilege left."""
     root = os.getuid() == 0 and _in_first_user_namespace()
+    with contextlib.suppress(OSError):  # where memory runs out, student code is what Linux ends first
+        Path("/proc/self/oom_score_adj").write_text("1000")
     _system("mount", None, b"/", None, _PRIVATE, None)
     for folder in (b"/tmp", b"/dev/shm"):
         _system("mount", b"tmpfs", folder, b"tmpfs", 6, b"size=64m,mode=1777")  # no setuid, no devices
@@ -169,6 +170,7 @@ def _settle(slot: int) -> None:
         _drop_capabilities()
     _libc.prctl(_NO_NEW, 1, 0, 0, 0)
     _libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+    calls.refuse()
     os.chdir("/tmp")
 
 
@@ -291,82 +293,6 @@ def _leaving() -> Iterator[None]:
         code = 2
     finally:
         os._exit(code)
-
-
-# In a question's process
-
-
-def answer_questions(line: Line, notebook: Notebook) -> None:
-    """Load the answers that are asked for, one after the other, and call each as often as the judge says."""
-    question, answer, failed, seconds = None, None, None, 0.0
-    while True:
-        try:
-            kind, request, body = line.receive((Kind.QUESTION, Kind.CALL), None)
-        except Closed:
-            return
-        if kind is Kind.QUESTION:
-            name, what, returns, parameters, seconds = body
-            question = Question(name, what, returns, parameters)
-            answer, failed = _load(notebook, name, seconds)
-            continue
-        assert question is not None
-        case, inputs, gradients = body
-        if failed is not None:
-            outcome = failed
-        else:
-            handed = (_wired(line, request),) if question.kind == "find the bug" else from_wire(inputs)
-            outcome = run(question, answer, case, handed, gradients=gradients, seconds=seconds)
-        _send(line, request, outcome)
-
-
-def _load(notebook: Notebook, name: str, seconds: float) -> tuple[Any, Outcome | None]:
-    """The answer, or the outcome that each call has because it cannot be had."""
-    try:
-        with time_limit(seconds), silence():
-            return notebook.answer(name), None
-    except Broken as error:
-        return None, Outcome(problem=str(error))
-    except Exception as error:
-        outcome = raised(error)
-        return None, replace(outcome, problem=f"{outcome.problem} (before it was called)")
-    except KeyboardInterrupt:
-        return None, Outcome(problem="it was interrupted (KeyboardInterrupt)")
-    except SystemExit:
-        return None, Outcome(problem="SystemExit, before it was called")
-    except BaseException:
-        return None, too_slow(seconds)
-
-
-def _wired(line: Line, request: int) -> Any:
-    """The implementation that the learner's test tests: it runs with the judge."""
-
-    def implementation(*arguments: Any, **named: Any) -> Any:
-        body = (to_wire(arguments), tuple(named), tuple(to_wire(x) for x in named.values()))
-        line.send(Kind.ASK, request, body)
-        return given(line.receive((Kind.GIVE,), request)[2])
-
-    return implementation
-
-
-def _send(line: Line, request: int, outcome: Outcome) -> None:
-    try:
-        line.send(Kind.OUTCOME, request, _body(outcome))
-    except Closed:
-        raise
-    except BadFrame as error:
-        line.send(Kind.OUTCOME, request, _body(Outcome(problem=f"its result cannot be used: {error}")))
-
-
-def _body(outcome: Outcome) -> Sequence[Any]:
-    return (
-        tuple(outcome.arrays),
-        tuple(outcome.arrays.values()),
-        outcome.problem,
-        outcome.line,
-        outcome.mutated,
-        outcome.blank,
-        outcome.trouble,
-    )
 
 
 # Before the first fork

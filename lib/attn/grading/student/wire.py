@@ -240,12 +240,12 @@ class Line:
     ) -> tuple[Kind, int, Any]:
         """The next frame: kind, request id, value. Raises BadFrame (Closed at the end), TimeoutError."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        kind, answered, length = unpack_header(self._exactly(HEADER.size, deadline))
+        kind, answered, length = unpack_header(self.exactly(HEADER.size, deadline))
         if kind not in kinds or (request is not None and answered != request):
             raise BadFrame("not the frame that was due")
-        return Kind(kind), answered, unpack_body(self._exactly(length, deadline))
+        return Kind(kind), answered, unpack_body(self.exactly(length, deadline))
 
-    def _exactly(self, count: int, deadline: float | None) -> bytes:
+    def exactly(self, count: int, deadline: float | None = None) -> bytes:
         """`count` bytes. A deadline for all of them: a trickle of bytes does not put it off."""
         parts: list[bytes] = []
         while count:
