@@ -52,6 +52,14 @@ def _complaint(capsys):
     return err
 
 
+@pytest.mark.parametrize("checks", ["1", "0", "1"])
+def test_the_command_starts_with_and_without_shape_checks(checks):
+    command = [sys.executable, "-m", "attn.cli", "--help"]
+    environment = {**os.environ, "ATTN_CHECK_SHAPES": checks}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_training_says_what_it_does_and_what_is_next(trained):
     out, printed = trained
     assert "train 85" in printed

@@ -53,8 +53,10 @@ if os.environ.get("ATTN_CHECK_SHAPES", "1" if _in_a_notebook() else "0") == "1":
 
     from jaxtyping import install_import_hook
 
-    # Not the exercises: they hold thousands of small functions, most of them wrong on purpose.
-    checked = [f"attn.{module.name}" for module in pkgutil.iter_modules(__path__) if module.name != "grading"]
+    # Not the exercises: they hold thousands of small functions, most of them wrong on purpose. Not the command:
+    # `python -m attn.cli` would keep its checked form in Python's cache, for runs without checks as well.
+    names = {module.name for module in pkgutil.iter_modules(__path__)} - {"grading", "cli"}
+    checked = [f"attn.{name}" for name in sorted(names)]
     # The numeric tower lets an int stand where a float is asked for, as Python does.
     install_import_hook(checked, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 

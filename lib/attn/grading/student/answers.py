@@ -5,6 +5,8 @@ notebook binds to its name. To have it, the statements that bind the name are ex
 these use, and so on. Demos, training loops and plots are not.
 """
 
+import __future__
+
 import ast
 import json
 import linecache
@@ -93,17 +95,20 @@ class Notebook:
         self.statements: list[Statement] = []
         self.broken: list[tuple[str, str]] = []  # (source, what Python says)
         self.imported: set[str] = set()
+        self._features = 0  # of Python's future, as a flag of compile; IPython keeps them from cell to cell
         for number, cell in enumerate(cells, 1):
             try:
                 source = plain(cell)
                 found = list(_statements(source, f"<cell {number}>"))
-            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            except Exception as error:  # of Python's parser, or of IPython's, which gives up in its own ways
                 line = (getattr(error, "text", None) or "").strip()
                 said = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
                 self.broken.append((cell, f"{said}, in the line: {line}" if line else said))
             else:
                 self.statements += found
                 self.imported.update(name for s in found for name in s.imports)
+                for statement in found:
+                    self._features |= _features(statement.node)
 
     @property
     def names(self) -> list[str]:
@@ -130,7 +135,7 @@ class Notebook:
             later = []
             for statement in waiting:
                 try:
-                    _execute(statement, space)
+                    _execute(statement, space, self._features)
                 except NameError as error:  # cells may stand in another order than they were run in
                     later.append(statement)
                     errors.append(error)
@@ -162,9 +167,20 @@ class Notebook:
         return [self.statements[i] for i in sorted(chosen)]
 
 
-def _execute(statement: Statement, space: dict[str, Any]) -> None:
+def _execute(statement: Statement, space: dict[str, Any], features: int) -> None:
     module = ast.Module([statement.node], type_ignores=[])
-    exec(compile(module, statement.file, "exec"), space)
+    exec(compile(module, statement.file, "exec", features), space)
+
+
+def _features(node: ast.stmt) -> int:
+    """What `from __future__ import ...` turns on."""
+    if not isinstance(node, ast.ImportFrom) or node.module != "__future__":
+        return 0
+    flags = 0
+    for alias in node.names:
+        feature = getattr(__future__, alias.name, None)
+        flags |= feature.compiler_flag if feature is not None else 0
+    return flags
 
 
 def _nothing(*arguments: Any, **named: Any) -> None:
