@@ -53,8 +53,8 @@ if os.environ.get("ATTN_CHECK_SHAPES", "1" if _in_a_notebook() else "0") == "1":
 
     from jaxtyping import install_import_hook
 
-    # Not the exercises: they hold thousands of small functions, most of them wrong on purpose. Not the command:
-    # `python -m attn.cli` would keep its checked form in Python's cache, for runs without checks as well.
+    # Not the exercises: they hold thousands of small functions, most of them wrong on purpose. Not the
+    # command: `python -m attn.cli` would keep its checked form in Python's cache, for other runs as well.
     names = {module.name for module in pkgutil.iter_modules(__path__)} - {"grading", "cli"}
     checked = [f"attn.{name}" for name in sorted(names)]
     # The numeric tower lets an int stand where a float is asked for, as Python does.

@@ -33,6 +33,7 @@ from tests.grading.attacks import (
     ANY,
     FULL,
     HUNTERS,
+    SECRET,
     Submission,
     _function,
     attacks,
@@ -42,7 +43,6 @@ from tests.grading.attacks import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = 20_260  # an instructor's own seed
 fenced = pytest.mark.skipif(bool(available()), reason=available() or "there is a fence")
 ATTACKS, ODDITIES = attacks(), oddities()
 
@@ -138,12 +138,15 @@ for ring in (-3, -4, -5):
     libc.syscall(add_key, b"user", b"left behind", b"x", 1, ring)
 libc.shmget(1706, 4096, 0o1666)
 if os.fork() == 0:
-    os.setsid()
-    with socket.socket(socket.AF_UNIX) as s:
-        s.bind("\\0left behind")
-        s.listen()
-        while True:
-            __import__("time").sleep(1)
+    try:
+        os.setsid()
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind("\\0left behind")
+            s.listen()
+            while True:
+                __import__("time").sleep(1)
+    finally:
+        os._exit(0)
 assert done, "it can write into its /tmp"
 found = []
 """
@@ -208,7 +211,7 @@ def test_an_attack_beside_it_costs_an_honest_submission_nothing(quick, patient):
         "all signals to everybody",
         "SIGKILL to all",
         "a thread bomb",
-        "a million numbers",
+        "3 GB at once",
     )
     hostile = [submission for submission in ATTACKS if submission.name in names]
     honest = Submission("honest", solved(), {exercise.name: FULL for exercise in chapter("01")})
@@ -261,9 +264,6 @@ FOR_ORDINARY_USERS = (
     "all signals to everybody",
     "os._exit(0)",
     "a fork bomb",
-    "an endless loop that catches everything",
-    "3 GB at once",
-    "the disk filled",
     "frames from a process that outlives the question",
     "every descriptor closed",
     "one frame that is due, at the right time",
