@@ -256,6 +256,7 @@ with t.Fence(limits=t.Limits(call=1)) as quick, t.Fence(limits=t.Limits(call=30)
     for body in (t.LEAVES, t.FINDS):
         print("left behind", t.complaints(t._telling(body), t.graded(patient, t._telling(body))))
 """
+# No fork bomb: to the kernel root is root in a user namespace too, and may have any number of processes.
 FOR_ORDINARY_USERS = (
     "as it is",
     "no metadata",
@@ -263,7 +264,6 @@ FOR_ORDINARY_USERS = (
     "SIGKILL to all",
     "all signals to everybody",
     "os._exit(0)",
-    "a fork bomb",
     "frames from a process that outlives the question",
     "every descriptor closed",
     "one frame that is due, at the right time",

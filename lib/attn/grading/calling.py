@@ -59,6 +59,7 @@ class Asked:
 
     def __init__(self, implementation: Callable[..., Any]):
         self.implementation, self.times = implementation, 0
+        self._signature = inspect.signature(implementation)
 
     def reply(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """(True, result), or (False, the error's type, its message)."""
@@ -67,6 +68,8 @@ class Asked:
             if self.times > _ASKS:
                 raise Unusable(f"the test calls it more than {_ASKS} times")
             _small([*arguments, *named.values()])
+            # Python's own error would name the function, and with that what is wrong with it.
+            self._signature.bind(*arguments, **named)
             result = self.implementation(
                 *map(from_wire, arguments), **{name: from_wire(x) for name, x in named.items()}
             )

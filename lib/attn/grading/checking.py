@@ -100,16 +100,18 @@ def judge(
         return _result(exercise, "blank", [False] * len(got), (), text)
 
     seen = _viewed(exercise, got, seed)
-    # A test that counts its calls is at a loss in an order that it does not know.
-    shuffled = shuffle is not None and exercise.kind == "find the bug"
-    if not shuffled and (case := _fickle(exercise, caller, seen, seed, order[::-1])):
+    stand = _stand(exercise, seen, seed)
+    again = order[::-1]
+    if shuffle is not None:
+        shuffle.shuffle(again)  # a test that draws its verdicts may have luck once
+    worth_it = any(stand.credit) or exercise.kind != "find the bug"  # tests take long
+    if worth_it and (case := _fickle(exercise, caller, seen, seed, again)):
         text = (
             f"{exercise.name}: 0 of {exercise.points} points.\n"
             f"Called twice with the same input ({case.name}), it gave two different answers.\n"
             "Think: what does it keep from one call to the next, or draw at random?"
         )
         return _result(exercise, "wrong", [False] * len(got), (), text)
-    stand = _stand(exercise, seen, seed)
     if any(stand.credit) and exercise.kind in ("implement", "design"):
         for other in hidden:
             if trouble in ("timeout", "crashed"):
