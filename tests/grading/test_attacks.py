@@ -4,13 +4,16 @@ No attack earns more than its notebook deserves, costs the honest answers beside
 behind for the next submission, or makes the judge fail.
 """
 
+import ctypes
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,6 +120,14 @@ def test_the_hunters_do_find_what_they_look_for_where_it_is(name, monkeypatch):
     assert name in HUNTERS
 
 
+@fenced
+def test_no_attack_ended_more_than_its_own_session(patient, quick):
+    """The warm processes of all the tests above are still the first ones."""
+    assert (patient._started, quick._started) == (1, 1)
+    assert patient._process.poll() is None
+    assert quick._process.poll() is None
+
+
 # One submission after another, and beside another
 
 LEAVES = """
@@ -184,10 +195,22 @@ def _telling(body: str) -> Submission:
 
 
 @fenced
-def test_nothing_is_left_behind_for_the_next_submission(patient):
-    """Run with a session keyring, as a login has one."""
-    assert not complaints(_telling(LEAVES), graded(patient, _telling(LEAVES)))
-    assert not complaints(_telling(FINDS), graded(patient, _telling(FINDS)))
+def test_nothing_is_left_behind_for_the_next_submission():
+    """Among other things in the session keyring, which a login has and every process of it inherits."""
+
+    def grade() -> list[str]:
+        join = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+        if join is not None:
+            ctypes.CDLL(None).syscall(join, 1, None)  # a session keyring, of this thread and what it starts
+        with Fence(limits=Limits(call=30)) as fence:
+            return [
+                c
+                for body in (LEAVES, FINDS)
+                for c in complaints(_telling(body), graded(fence, _telling(body)))
+            ]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(grade).result() == []
 
 
 @fenced
@@ -255,6 +278,7 @@ with t.Fence(limits=t.Limits(call=1)) as quick, t.Fence(limits=t.Limits(call=30)
             print(submission, t.complaints(submission, row))
     for body in (t.LEAVES, t.FINDS):
         print("left behind", t.complaints(t._telling(body), t.graded(patient, t._telling(body))))
+    print("warm processes", [f._started for f in (quick, patient) if f._started > 1])
 """
 # No fork bomb: to the kernel root is root in a user namespace too, and may have any number of processes.
 FOR_ORDINARY_USERS = (
@@ -277,7 +301,7 @@ def test_an_ordinary_user_has_the_same_fence():
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert said.returncode == 0, said.stderr
     lines = said.stdout.splitlines()
-    assert len(lines) == len(FOR_ORDINARY_USERS) + len(HUNTERS) + 2
+    assert len(lines) == len(FOR_ORDINARY_USERS) + len(HUNTERS) + 2 + 1
     assert [line for line in lines if not line.endswith(" []")] == []
 
 
@@ -296,20 +320,21 @@ print({q.id: q.text for q in row.questions}["01.stable_softmax"])
 
 
 @fenced
-def test_references_are_out_of_reach_where_the_package_lies_among_python_s(tmp_path):
+def test_references_are_out_of_reach_where_the_package_lies_among_python_s():
     """Installed there, the package is seen a second time, with the folder that all packages are in."""
-    site = tmp_path / "site-packages"
-    shutil.copytree(PACKAGE, site / "attn", ignore=shutil.ignore_patterns("__pycache__"))
     disk = next(submission for submission in ATTACKS if submission.name == "hunts: disk")
-    (tmp_path / "notebook.ipynb").write_bytes(disk.notebook())
-    said = subprocess.run(
-        [sys.executable, "-P", "-c", INSTALLED, str(tmp_path / "notebook.ipynb")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # /tmp is another one in the fence
+        site, notebook = Path(folder) / "site-packages", Path(folder) / "notebook.ipynb"
+        shutil.copytree(PACKAGE, site / "attn", ignore=shutil.ignore_patterns("__pycache__"))
+        notebook.write_bytes(disk.notebook())
+        said = subprocess.run(
+            [sys.executable, "-P", "-c", INSTALLED, str(notebook)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
     assert said.returncode == 0, said.stderr
     assert "RuntimeError: nothing found" in said.stdout, said.stdout
 

@@ -100,10 +100,9 @@ def _open_session(
             first = os.fork()
             if first == 0:
                 os.close(writer)
+                os.setsid()  # or kill(0, ...) there would reach the process group of this one, outside
                 if namespaces:
                     _settle(slot)
-                else:
-                    os.setsid()
                 session(Line(socket.socket(fileno=descriptor)), namespaces, memory, seconds)
             os.write(writer, b"%d" % first)
         return 0
