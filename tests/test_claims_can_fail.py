@@ -777,7 +777,7 @@ def changed_by(statement: ast.stmt) -> set[str]:
         unkept = isinstance(node, ast.Expr) or (isinstance(node, ast.Assign) and stored(node) == {"_"})
         call = node.value if unkept else node
         trains = isinstance(call, ast.Call) and ast.unparse(call.func) in ("fit", "fit_labels", "minimise")
-        shows = isinstance(call, ast.Call) and root(call) <= {"print", "plots"}
+        shows = isinstance(call, ast.Call) and root(call) <= {"print", "plots", "figures"}
         if isinstance(call, ast.Call) and (unkept or trains) and not shows:
             changed |= root(call).union(*(root(argument) for argument in call.args))
     for node in ast.walk(statement):
@@ -1077,6 +1077,7 @@ def test_earlier_assertions_do_not_count():
         ("a = [1]\nfor x in a:\n    x.go()", "assert a", "a = [1]\nfor x in a:\n    x.go()"),
         ("a = 1\nh = fit(a)\nk = f(a)", "assert a", "a = 1\nh = fit(a)"),  # training changes a model
         ("a = 1\nprint(a)\nplots.show(a)\nf(a)\n_ = g(a)", "assert a", "a = 1\nf(a)\n_ = g(a)"),
+        ("a = 1\nfigures.f(a)\n_ = figures.g(a)", "assert a", "a = 1"),
         ("import torch\nfor i in [1]:\n    torch.manual_seed(i)", "torch.ones(1)", "import torch"),
         ("import torch\ntorch.manual_seed(1)", "torch.ones(1)", "import torch\ntorch.manual_seed(1)"),
         ("a = 1\nfor x in [2]:\n    pass", "for x in [a]:\n    assert x", "a = 1"),

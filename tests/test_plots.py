@@ -4,7 +4,12 @@ import matplotlib as mpl
 
 mpl.use("agg")
 
+import ast
+import importlib
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -162,3 +167,106 @@ def test_show_stores_the_alt_text_beside_the_picture_and_closes_the_figure(publi
 def test_a_figure_without_alt_text_is_refused(alt: str) -> None:
     with pytest.raises(ValueError, match="alt text"):
         plots.show(plots.attention_map(WEIGHTS[0]), alt=alt)
+
+
+# --- the order of the package -------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = {path.stem.removeprefix("lesson_"): path for path in ROOT.glob("lib/attn/plots/lesson_*.py")}
+SHARED = [path for path in ROOT.glob("lib/attn/plots/*.py") if path not in OWN.values()]
+NOTEBOOKS = {path.name[:2]: path for path in ROOT.glob("notebooks/*.ipynb")}
+
+# Drawn by one lesson so far, or by none, and so plain that the next lesson may want it.
+GENERAL = {
+    "alignments",
+    "answers_by_position",
+    "attention_map",
+    "attention_maps",
+    "bar_panels",
+    "bars",
+    "course_map",
+    "heads_grid",
+    "mask_map",
+    "model_scores",
+    "number_grids",
+    "seed_bars",
+    "show",
+    "slider",
+}
+
+
+def code(path: Path) -> ast.Module:
+    """The Python of a file, or of a notebook's code cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    return ast.parse(text)
+
+
+def attributes(path: Path, of: str) -> set[str]:
+    """The names that are read as `of.name`."""
+    nodes = [node for node in ast.walk(code(path)) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == of}
+
+
+def imports(path: Path) -> set[tuple[str, str]]:
+    """(module, name) of each name that is imported from the figures' package."""
+    nodes = [node for node in ast.walk(code(path)) if isinstance(node, ast.ImportFrom)]
+    names = {(node.module or "", alias.name) for node in nodes for alias in node.names}
+    return {(module, name) for module, name in names if module.startswith("attn.plots")}
+
+
+def functions(path: Path) -> set[str]:
+    return {node.name for node in code(path).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_table_of_contents_lists_exactly_what_the_package_exports() -> None:
+    listed: dict[str, str] = {}
+    for group in (plots.__doc__ or "").split("\n\n"):
+        if file := re.search(r"`(\w+)\.py`", group):
+            listed |= dict.fromkeys(re.findall(r"^  (\w+): \w", group, re.MULTILINE), file[1])
+    assert sorted(listed) == plots.__all__
+    for name, file in listed.items():
+        home = importlib.import_module(f"attn.plots.{file}")
+        assert getattr(home, name) is getattr(plots, name), name
+        assert file == "style" or name in functions(Path(home.__file__ or "")), f"{name}: not in {file}.py"
+
+
+def test_what_is_shared_serves_two_lessons_or_any() -> None:
+    drawn_by: dict[str, set[str]] = {name: set() for name in plots.__all__}
+    for lesson, path in NOTEBOOKS.items():
+        names = attributes(path, "plots")
+        if lesson in OWN:
+            names |= {name for _, name in imports(OWN[lesson])} | attributes(OWN[lesson], "plots")
+        for name in names & drawn_by.keys():
+            drawn_by[name].add(lesson)
+    alone = {name for name, lessons in drawn_by.items() if len(lessons) < 2 and name.islower()}
+    assert alone <= GENERAL, f"drawn by one lesson: move to its own file {sorted(alone - GENERAL)}"
+    assert set(plots.__all__) >= GENERAL
+
+
+@pytest.mark.parametrize("lesson", sorted(OWN))
+def test_a_lesson_draws_all_of_its_own_figures_and_nobody_else_s(lesson: str) -> None:
+    assert lesson in NOTEBOOKS, f"there is no lesson {lesson}"
+    public = {name for name in functions(OWN[lesson]) if not name.startswith("_")}
+    assert public == attributes(NOTEBOOKS[lesson], "figures")
+    homes = {("attn.plots", f"lesson_{lesson}")}
+    assert {(m, n) for m, n in imports(NOTEBOOKS[lesson]) if "lesson_" in f"{m}.{n}"} == homes
+    assert not public & set(plots.__all__), "one name, two figures"
+
+
+def test_lessons_without_figures_of_their_own_borrow_none() -> None:
+    for path in [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("solutions/*.ipynb")]:
+        if path.parent.name == "solutions" or path.name[:2] not in OWN:
+            assert not [name for name in imports(path) if "lesson_" in ".".join(name)], path.name
+
+
+def test_a_lesson_s_figures_lean_on_shared_ones_only() -> None:
+    for path in [*SHARED, *OWN.values()]:
+        assert not [name for name in imports(path) if "lesson_" in ".".join(name)], path.name
+
+
+def test_lessons_call_only_figures_that_are_there() -> None:
+    for path in NOTEBOOKS.values():
+        assert attributes(path, "plots") <= set(plots.__all__), path.name
