@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attn.tasks.saved_vocabulary import vocabulary_from_dict
 from attn.tasks.subwords import SubwordVocabulary
 from attn.tasks.vocabulary import (
     BOS,
@@ -16,7 +17,6 @@ from attn.tasks.vocabulary import (
     UNKNOWN_TEXT,
     Vocabulary,
     VocabularyLike,
-    vocabulary_from_dict,
 )
 
 TEXTS = ["Zwei Männer, ein Hund.", "zwei Hunde", "ein Männer-Hund", "", "siebenhundertzweiundvierzig"]

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attn.tasks.vocabulary import BOS, EOS, PAD, VocabularyLike, vocabulary_from_dict
+from attn.tasks.saved_vocabulary import vocabulary_from_dict
+from attn.tasks.vocabulary import BOS, EOS, PAD, VocabularyLike
 
 Pair = tuple[str, str]
 

@@ -40,7 +40,7 @@ class VocabularyLike(Protocol):
         """One string per id, the special ones as <pad>, <bos>, <eos>, <unk>: labels for a figure's axis."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything needed to rebuild the vocabulary, as JSON; `vocabulary_from_dict` is the way back."""
+        """Everything needed to rebuild the vocabulary, as JSON; `attn.tasks.saved_vocabulary` reads it."""
 
 
 # The morphemes that German number words are put together from. Teens and tens stay whole, as in English: one
@@ -129,15 +129,3 @@ def text_ids(ids: Ids, size: int) -> list[int]:
     numbers = checked_ids(ids, size)
     end = numbers.index(EOS) if EOS in numbers else len(numbers)
     return [i for i in numbers[:end] if i not in (PAD, BOS)]
-
-
-def vocabulary_from_dict(state: dict[str, Any]) -> VocabularyLike:
-    """The vocabulary whose `to_dict` gave `state`, of whichever kind. ValueError if `state` is none."""
-    try:
-        if state["kind"] == "subwords":
-            from attn.tasks.subwords import SubwordVocabulary
-
-            return SubwordVocabulary(state["tokenizer"], lowercase=state["lowercase"])
-        return Vocabulary(state["kind"], state["tokens"])
-    except KeyError as missing:
-        raise ValueError(f"this is no saved vocabulary: the entry {missing} is missing") from None
