@@ -1,4 +1,6 @@
-"""Greedy and beam search against torch's transformer step by step, and against every sentence there is."""
+"""Greedy and beam search against torch's transformer step by step, and against every sentence there is; for
+recurrent models as for Transformers.
+"""
 
 import itertools
 import math
@@ -9,14 +11,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
-from oracles import PROPERTY, close, normal, random_tokens, small_transformer
+from oracles import PROPERTY, close, normal, random_tokens, shaken, small_transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn import Transformer, beam_search, greedy_decode, masks, watch
 from attn.convert import to_torch
-from attn.decoding import Decoded
+from attn.decoding import Decoded, Translator
 from attn.positions import Rotary, sinusoidal
+from attn.rivals import Seq2Seq
 
 PAD, BOS, EOS = 0, 1, 2
 VOCABULARY = 7
@@ -29,6 +32,18 @@ def model_that_ends(seed: int = 0, **changes: object) -> Transformer:
     return small_transformer(
         **{"seed": seed, "target_vocabulary": VOCABULARY, "n_encoder_layers": 1, **changes}
     )
+
+
+KINDS = ("transformer", "attentive", "fixed vector")
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def any_that_ends(kind: str, seed: int = 0, **changes: int) -> Transformer | Seq2Seq:
+    if kind == "transformer":
+        return model_that_ends(seed, **changes)
+    sizes = {"source_vocabulary": 11, "target_vocabulary": VOCABULARY, "d_embedding": 8, "d_hidden": 7}
+    model = Seq2Seq(**{**sizes, **changes}, attention=kind == "attentive")
+    return shaken(model, seed=seed, size=0.8).eval()
 
 
 def sources(seed: int = 0) -> Tensor:
@@ -54,7 +69,7 @@ def log_probabilities_by_torch(model: Transformer, source: Tensor, prefix: list[
     return logits.log_softmax(-1)
 
 
-def log_probabilities(model: Transformer, source: Tensor, candidates: list[list[int]]) -> Tensor:
+def log_probabilities(model: Transformer | Seq2Seq, source: Tensor, candidates: list[list[int]]) -> Tensor:
     """Of whole sentences for one unpadded source, teacher-forced in one go."""
     length = max(map(len, candidates))
     target = torch.tensor([[BOS, *s] + [PAD] * (length - len(s)) for s in candidates])
@@ -141,11 +156,41 @@ def test_property_with_and_without_the_cache_token_for_token(
     close(cached.scores, recomputed.scores, 1e-10)
 
 
+@pytest.mark.parametrize("kind", KINDS[1:])
+@FEW
+@given(seed=st.integers(0, 10_000), width=st.integers(0, 4))
+def test_property_a_kept_state_is_the_prefix_run_again(kind: str, seed: int, width: int) -> None:
+    model, source = any_that_ends(kind, seed), sources(seed)
+
+    def decode(use_cache: bool) -> Decoded:
+        if width == 0:
+            return greedy_decode(model, source, max_length=MAX_LENGTH, use_cache=use_cache)
+        return beam_search(model, source, max_length=MAX_LENGTH, width=width, use_cache=use_cache)
+
+    cached, recomputed = decode(True), decode(False)
+    assert torch.equal(cached.tokens, recomputed.tokens)
+    close(cached.scores, recomputed.scores, 1e-10)
+
+
+@every_kind
+@FEW
+@given(seed=st.integers(0, 10_000))
+def test_property_a_beam_of_one_is_greedy(kind: str, seed: int) -> None:
+    model, source = any_that_ends(kind, seed), sources(seed)
+    greedy = greedy_decode(model, source, max_length=MAX_LENGTH)
+    beam = beam_search(model, source, max_length=MAX_LENGTH, width=1, length_penalty=0.0)
+    assert sentences(beam) == sentences(greedy)
+    close(beam.scores, greedy.scores, 1e-10)
+
+
+@every_kind
 @FEW
 @given(seed=st.integers(0, 10_000), width=st.integers(0, 4), n_extra=st.integers(0, 4))
-def test_property_a_batch_is_its_sentences_one_at_a_time(seed: int, width: int, n_extra: int) -> None:
+def test_property_a_batch_is_its_sentences_one_at_a_time(
+    kind: str, seed: int, width: int, n_extra: int
+) -> None:
     """Of different lengths, however padded; a sentence that has ended waits for the others."""
-    model, source = model_that_ends(seed), F.pad(sources(seed), (0, n_extra))
+    model, source = any_that_ends(kind, seed), F.pad(sources(seed), (0, n_extra))
 
     def decode(source: Tensor) -> Decoded:
         if width == 0:
@@ -159,11 +204,12 @@ def test_property_a_batch_is_its_sentences_one_at_a_time(seed: int, width: int, 
         close(alone.scores[0], together.scores[row], 1e-10)
 
 
+@every_kind
 @pytest.mark.parametrize("width", [0, 1, 3])
-def test_sentences_end_at_their_own_end_token(width: int) -> None:
+def test_sentences_end_at_their_own_end_token(kind: str, width: int) -> None:
     endings = set()
     for seed in range(12):
-        model, source = model_that_ends(seed), sources(seed)
+        model, source = any_that_ends(kind, seed), sources(seed)
         decoded = (
             beam_search(model, source, max_length=MAX_LENGTH, width=width)
             if width
@@ -243,9 +289,10 @@ def every_sentence(n_words: int, max_length: int) -> list[list[int]]:
     return ended + [list(s) for s in itertools.product(words, repeat=max_length)]
 
 
+@every_kind
 @pytest.mark.parametrize("seed", range(4))
-def test_a_beam_wide_enough_finds_the_best_of_all_sentences(seed: int) -> None:
-    model, max_length = model_that_ends(seed, target_vocabulary=6), 4
+def test_a_beam_wide_enough_finds_the_best_of_all_sentences(kind: str, seed: int) -> None:
+    model, max_length = any_that_ends(kind, seed, target_vocabulary=6), 4
     source = sources(seed)
     candidates = every_sentence(3, max_length)
     log_p = torch.stack([log_probabilities(model, x[x != PAD], candidates) for x in source])
@@ -260,7 +307,7 @@ def test_a_beam_wide_enough_finds_the_best_of_all_sentences(seed: int) -> None:
 
 
 def beam_search_by_lists(
-    model: Transformer, source: Tensor, width: int, strength: float
+    model: Transformer | Seq2Seq, source: Tensor, width: int, strength: float
 ) -> tuple[list[int], float]:
     """The search as it is told, for one sentence, scoring every beginning anew."""
     alive: list[tuple[float, list[int]]] = [(0.0, [])]
@@ -275,13 +322,16 @@ def beam_search_by_lists(
     return max(ended)[1], max(ended)[0]
 
 
-# Here an ended sentence must not take the place of one that goes on.
+# For a Transformer: here an ended sentence must not take the place of one that goes on.
+@every_kind
 @example(seed=8, width=2, strength=3.0)
 @example(seed=24, width=4, strength=3.0)
 @FEW
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 4), strength=st.sampled_from([0.0, 0.6, 3.0]))
-def test_property_beams_are_those_of_the_search_by_lists(seed: int, width: int, strength: float) -> None:
-    model, source = model_that_ends(seed), sources(seed)
+def test_property_beams_are_those_of_the_search_by_lists(
+    kind: str, seed: int, width: int, strength: float
+) -> None:
+    model, source = any_that_ends(kind, seed), sources(seed)
     decoded = beam_search(model, source, max_length=MAX_LENGTH, width=width, length_penalty=strength)
     for row, sentence in enumerate(sentences(decoded)):
         expected, score = beam_search_by_lists(model, source[row][source[row] != PAD], width, strength)
@@ -289,11 +339,14 @@ def test_property_beams_are_those_of_the_search_by_lists(seed: int, width: int, 
         assert decoded.scores[row].item() == pytest.approx(score, abs=1e-10)
 
 
+@every_kind
 @FEW
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 5), length_penalty=st.sampled_from([0.0, 0.6, 3.0]))
-def test_property_a_score_is_that_of_its_own_sentence(seed: int, width: int, length_penalty: float) -> None:
+def test_property_a_score_is_that_of_its_own_sentence(
+    kind: str, seed: int, width: int, length_penalty: float
+) -> None:
     """The search's sums over a reordered cache against the model run once over the result."""
-    model, source = model_that_ends(seed), sources(seed)
+    model, source = any_that_ends(kind, seed), sources(seed)
     decoded = beam_search(model, source, max_length=MAX_LENGTH, width=width, length_penalty=length_penalty)
     for row, sentence in enumerate(sentences(decoded)):
         total = log_probabilities(model, source[row][source[row] != PAD], [sentence])[0]
@@ -362,6 +415,16 @@ def test_a_beam_wider_than_the_vocabulary_is_allowed(width: int) -> None:
 # --- modes, types, bad input --------------------------------------------------------------------------------
 
 
+@every_kind
+def test_every_kind_offers_what_decoding_asks_for(kind: str) -> None:
+    assert isinstance(any_that_ends(kind), Translator)
+
+
+def test_a_model_that_cannot_be_decoded_is_an_error_that_says_what_is_asked_for() -> None:
+    with pytest.raises(TypeCheckError, match="Translator"):
+        greedy_decode(nn.Linear(2, 2), SOURCE, max_length=3)
+
+
 @pytest.mark.parametrize("search", [greedy_decode, beam_search])
 def test_decoding_runs_without_dropout_and_leaves_every_mode_as_it_was(search: object) -> None:
     model = model_that_ends(dropout=0.5)
@@ -393,10 +456,11 @@ def test_the_mode_is_restored_after_an_error_too(
     assert model.training
 
 
+@every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("search", [greedy_decode, beam_search])
-def test_models_of_lower_precision_decode(search: object, dtype: torch.dtype) -> None:
-    decoded = search(model_that_ends().to(dtype), sources(), max_length=MAX_LENGTH)  # type: ignore[operator]
+def test_models_of_lower_precision_decode(search: object, dtype: torch.dtype, kind: str) -> None:
+    decoded = search(any_that_ends(kind).to(dtype), sources(), max_length=MAX_LENGTH)  # type: ignore[operator]
     assert decoded.scores.dtype == torch.float32
     assert decoded.scores.isfinite().all()
     assert all(sentences(decoded))
@@ -413,15 +477,17 @@ def test_scores_of_a_half_precision_model_are_summed_in_full_precision() -> None
         assert decoded.scores[0].item() == pytest.approx(expected, rel=1e-5)
 
 
+@every_kind
 @pytest.mark.parametrize("search", [greedy_decode, beam_search])
-def test_no_sentences_give_no_sentences(search: object) -> None:
-    decoded = search(model_that_ends(), sources()[:0], max_length=MAX_LENGTH)  # type: ignore[operator]
+def test_no_sentences_give_no_sentences(search: object, kind: str) -> None:
+    decoded = search(any_that_ends(kind), sources()[:0], max_length=MAX_LENGTH)  # type: ignore[operator]
     assert len(decoded.tokens) == len(decoded.scores) == 0
 
 
+@every_kind
 @pytest.mark.parametrize("search", [greedy_decode, beam_search])
-def test_a_source_of_nothing_but_padding_is_answered(search: object) -> None:
-    decoded = search(model_that_ends(), torch.zeros(2, 3, dtype=torch.long), max_length=4)  # type: ignore[operator]
+def test_a_source_of_nothing_but_padding_is_answered(search: object, kind: str) -> None:
+    decoded = search(any_that_ends(kind), torch.zeros(2, 3, dtype=torch.long), max_length=4)  # type: ignore[operator]
     assert decoded.scores.isfinite().all()
 
 

@@ -75,6 +75,11 @@ def test_serves_attend_and_passes_gradients(score: Score, d_q: int, pair: Callab
         assert x.grad.abs().sum() > 0
 
 
+def test_additive_scores_of_keys_projected_once_are_the_same() -> None:
+    query, key = normal(3, 5, D_Q), normal(3, 7, D_K, seed=1)
+    close(ADDITIVE.of_projected_keys(query, ADDITIVE.W_k(key)), ADDITIVE(query, key))
+
+
 @each_score
 def test_a_wrong_width_is_an_error(score: Score, d_q: int, pair: Callable) -> None:
     with pytest.raises((TypeCheckError, RuntimeError)):

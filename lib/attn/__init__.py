@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from attn.layers import EncoderLayer as EncoderLayer
     from attn.layers import FeedForward as FeedForward
     from attn.multihead import MultiHeadAttention as MultiHeadAttention
-    from attn.multihead import watch as watch
     from attn.transformer import Decoder as Decoder
     from attn.transformer import Encoder as Encoder
     from attn.transformer import EncoderDecoder as EncoderDecoder
     from attn.transformer import Transformer as Transformer
+    from attn.watching import watch as watch
 
 _HOME = {
     "attend": "core",
     "MultiHeadAttention": "multihead",
-    "watch": "multihead",
+    "watch": "watching",
     "FeedForward": "layers",
     "EncoderLayer": "layers",
     "DecoderLayer": "layers",

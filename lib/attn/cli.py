@@ -131,6 +131,7 @@ def train(options: argparse.Namespace) -> int:
     from attn.training import evaluate, fit
     from attn.training.checkpoint import load
     from attn.training.distributed import launched
+    from attn.training.translator import rebuild
     from attn.transformer import Transformer
 
     rank, processes = launched()
@@ -139,7 +140,7 @@ def train(options: argparse.Namespace) -> int:
         before = _before(options, path, load(path).about)
         settings, steps, epochs = before["settings"], options.steps or before["steps"], None
         task = load_task(options.task, **before["task_options"])
-        model = Transformer(**before["model"])
+        model = rebuild(before)
     else:
         settings = {name: _or(getattr(options, name), getattr(recipe, name)) for name in SETTINGS}
         steps, epochs = options.steps, options.epochs
@@ -252,6 +253,7 @@ def _before(options: argparse.Namespace, path: Path, about: dict[str, Any]) -> d
         raise ValueError("with --resume say how long in --steps, counted from the first step of all")
     try:
         before = {name: about[name] for name in ("model", "settings", "steps")}
+        before["architecture"] = about.get("architecture", "Transformer")
         task, before["task_options"] = about["task"]["task"], about["task"]["options"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} does not say how it was trained ({error}): train anew") from None

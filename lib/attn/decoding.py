@@ -1,15 +1,74 @@
-"""Decoding: from a trained model to sentences, one token at a time over a key/value cache."""
+"""Decoding: from a trained model to sentences, one token at a time over a cache.
+
+One search serves every model that is a `Translator`: `attn.Transformer`, `attn.rivals.Seq2Seq`, your own.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attn import masks
-from attn.transformer import Transformer
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """What a part of a model keeps of the tokens written so far: keys and values, or a recurrent state."""
+
+    def reorder_beams(self, rows: Int[Tensor, " rows"]) -> None:
+        """Row i goes on from what row `rows[i]` has written; rows may repeat. Both are of the same sentence,
+        so what comes from the source alone may stay in place.
+        """
+
+
+C = TypeVar("C", bound=Cache)
+
+
+@runtime_checkable
+class Translator(Protocol[C]):
+    """What a model (`nn.Module`) must offer so that it can be decoded.
+
+    pad, bos, eos: ids of padding, of the token that begins a target and of the one that ends it.
+    """
+
+    pad: int
+    bos: int
+    eos: int
+
+    def encode(
+        self, source: Int[Tensor, "batch source_length"]
+    ) -> Float[Tensor, "batch memory_length d_memory"]:
+        """What the decoder gets to know of each source: one vector a token, or fewer."""
+
+    def decode(
+        self,
+        target: Int[Tensor, "batch target_length"],
+        memory: Float[Tensor, "batch memory_length d_memory"],
+        memory_mask: Bool[Tensor, "#batch 1 1 source_length"],
+        *,
+        caches: list[C] | None = None,
+    ) -> Float[Tensor, "batch target_length vocabulary"]:
+        """Logits of the token after each target token. `memory_mask` is `masks.padding(source, pad)`.
+
+        Without `caches`, `target` begins with `bos`. With them it holds only the tokens that came since the
+        last call, and the caches take note of them.
+        """
+
+    def start_caches(self, memory: Float[Tensor, "batch memory_length d_memory"]) -> list[C]:
+        """The caches before the first token. A row of the batch keeps to its row of the memory."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As `nn.Module` has it."""
+
+    def eval(self) -> Any:
+        """As `nn.Module` has it."""
 
 
 class Decoded(NamedTuple):
@@ -27,7 +86,11 @@ class Decoded(NamedTuple):
 
 @torch.no_grad()
 def greedy_decode(
-    model: Transformer, source: Int[Tensor, "batch source_length"], *, max_length: int, use_cache: bool = True
+    model: Translator[Any],
+    source: Int[Tensor, "batch source_length"],
+    *,
+    max_length: int,
+    use_cache: bool = True,
 ) -> Decoded:
     """Take the likeliest token at each step, for each sentence until its end token or `max_length` tokens.
 
@@ -56,7 +119,7 @@ def greedy_decode(
 
 @torch.no_grad()
 def beam_search(
-    model: Transformer,
+    model: Translator[Any],
     source: Int[Tensor, "batch source_length"],
     *,
     max_length: int,
@@ -130,7 +193,7 @@ def _keep_better(
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module | Translator[Any]) -> Iterator[None]:
     """The model in evaluation mode; then every module is back in its own mode, come what may."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -143,7 +206,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _steps(
-    model: Transformer, source: Tensor, max_length: int, use_cache: bool, copies: int = 1
+    model: Translator[Any], source: Tensor, max_length: int, use_cache: bool, copies: int = 1
 ) -> Iterator["_Steps"]:
     """The model's steps, in evaluation mode.
 
@@ -158,7 +221,7 @@ def _steps(
 class _Steps:
     """Log-probabilities of the next token, step by step, over a cache or over the whole prefix."""
 
-    def __init__(self, model: Transformer, source: Tensor, use_cache: bool, copies: int):
+    def __init__(self, model: Translator[Any], source: Tensor, use_cache: bool, copies: int):
         self.model, self.use_cache = model, use_cache
         self.memory = model.encode(source).repeat_interleave(copies, dim=0)
         self.memory_mask = masks.padding(source, model.pad).repeat_interleave(copies, dim=0)
@@ -178,6 +241,5 @@ class _Steps:
 
     def reorder(self, rows: Tensor) -> None:
         for cache in self.caches or []:
-            # Beams never leave their sentence, so the memory's keys and values stay in place.
-            cache.self_attention.reorder(rows)
+            cache.reorder_beams(rows)
         self.prefix = self.prefix[rows]

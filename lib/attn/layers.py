@@ -122,6 +122,12 @@ class DecoderCache(NamedTuple):
         self.self_attention.reorder(rows)
         self.cross_attention.reorder(rows)
 
+    def reorder_beams(self, rows: Int[Tensor, " rows"]) -> None:
+        """The same where no row leaves its sentence, as in beam search: the memory's keys and values are then
+        alike, and stay in place.
+        """
+        self.self_attention.reorder(rows)
+
 
 class DecoderLayer(nn.Module):
     """Masked self-attention, attention to the encoder's output, feed-forward (Vaswani et al. 2017, section

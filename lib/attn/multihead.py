@@ -2,10 +2,6 @@
 inputs.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -14,6 +10,7 @@ from torch.nn import functional as F
 from attn.core import attend
 from attn.normalizers import Normalizer, softmax
 from attn.scores import Score, scaled_dot_product
+from attn.watching import Watchable
 
 
 class KeyValueCache:
@@ -64,7 +61,7 @@ class KeyValueCache:
         return buffer
 
 
-class MultiHeadAttention(nn.Module):
+class MultiHeadAttention(Watchable):
     """Concat(head_1 .. head_h) W_o with head_i = attend(Q W_q^i, K W_k^i, V W_v^i) (Vaswani et al. 2017,
     section 3.2.2).
 
@@ -200,35 +197,3 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"d_model={self.d_model}, n_heads={self.n_heads}"
-
-
-@contextmanager
-def watch(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the attention weights of every `MultiHeadAttention` in a model.
-
-        with watch(model) as seen:
-            model(source, target)
-        seen["stacks.decoder.layers.0.cross_attention"]   # (batch, heads, queries, keys)
-
-    Each name (as `model.named_modules()` has it, "" for the model itself) holds the weights of its latest
-    call, detached. While watched, a module computes its weights even if its caller asks for none.
-    """
-    seen: dict[str, Tensor] = {}
-
-    def ask(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, {**kwargs, "need_weights": True}
-
-    with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            if isinstance(module, MultiHeadAttention):
-
-                def keep(
-                    module: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, Tensor], name: str = name
-                ) -> None:
-                    seen[name] = output[1].detach()
-
-                hooks.callback(module.register_forward_pre_hook(ask, with_kwargs=True).remove)
-                hooks.callback(module.register_forward_hook(keep).remove)
-        yield seen

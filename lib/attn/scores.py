@@ -77,6 +77,9 @@ class Additive(nn.Module):
 
     Weights: `W_q` (d_q → d_hidden), `W_k` (d_k → d_hidden), `v` (d_hidden → 1), none with a bias. Holds
     queries x keys x d_hidden numbers at once, the price that the dot product does not pay.
+
+    Where many queries come one after the other, `W_k(key)` is the same for all of them: compute it once, give
+    it as the key, and score with `of_projected_keys`.
     """
 
     def __init__(self, d_q: int, d_k: int, d_hidden: int):
@@ -88,5 +91,13 @@ class Additive(nn.Module):
     def forward(
         self, query: Float[Tensor, "*#batch queries d_q"], key: Float[Tensor, "*#batch keys d_k"]
     ) -> Float[Tensor, "... queries keys"]:
-        pairs = self.W_q(query).unsqueeze(-2) + self.W_k(key).unsqueeze(-3)
+        return self.of_projected_keys(query, self.W_k(key))
+
+    def of_projected_keys(
+        self,
+        query: Float[Tensor, "*#batch queries d_q"],
+        projected_key: Float[Tensor, "*#batch keys d_hidden"],
+    ) -> Float[Tensor, "... queries keys"]:
+        """The same score, of keys that went through `W_k` before."""
+        pairs = self.W_q(query).unsqueeze(-2) + projected_key.unsqueeze(-3)
         return self.v(torch.tanh(pairs)).squeeze(-1)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attn.decoding import Decoded
+from attn.rivals import Seq2Seq
 from attn.tasks import load_task
 from attn.training import (
     Checkpoint,
@@ -130,9 +131,45 @@ def test_a_saved_translator_translates_alike_without_data(task, model, tmp_path)
     assert translate(again, restored, sentences, max_length=9) == wanted
 
 
+@pytest.mark.parametrize("attention", [True, False])
+def test_a_saved_recurrent_translator_too(task, attention, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"d_embedding": 8, "d_hidden": 12, "attention": attention, "dropout": 0.1}
+    model = Seq2Seq(len(task.source), len(task.target), **sizes)
+    fit(model, task, steps=2, progress=False, checkpoint=tmp_path / "c")
+    again, restored = load_translator(tmp_path / "c")
+    assert isinstance(again, Seq2Seq)
+    assert again.config == model.config
+    sentences = [source for source, _ in task.test]
+    for beam in (1, 3):
+        wanted = translate(model, task, sentences, max_length=9, beam=beam)
+        assert translate(again, restored, sentences, max_length=9, beam=beam) == wanted
+
+
+def test_a_checkpoint_of_before_there_were_two_kinds_is_a_transformer(task, model, tmp_path):
+    about = {"task": task.to_dict(), "model": model.config}
+    save(tmp_path / "c", Checkpoint(dict(model.state_dict()), about=about))
+    assert isinstance(load_translator(tmp_path / "c")[0], Transformer)
+
+
+def test_a_model_of_a_kind_of_its_own_is_saved_and_cannot_be_rebuilt(task, tmp_path):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(len(task.target), len(task.target))
+
+        def forward(self, source, target):
+            return self.embed(target)
+
+    fit(Own(), task, steps=1, progress=False, checkpoint=tmp_path / "c")
+    with pytest.raises(CheckpointError, match="none of Transformer, Seq2Seq"):
+        load_translator(tmp_path / "c")
+
+
 def test_a_checkpoint_of_something_else(tmp_path, task, model):
     about = {"task": task.to_dict(), "model": model.config}
-    for wrong in ({}, {**about, "model": None}, {**about, "task": {"task": "chess"}}, about):
+    other = {**about, "architecture": "Seq2Seq"}
+    for wrong in ({}, {**about, "model": None}, {**about, "task": {"task": "chess"}}, about, other):
         save(tmp_path / "c", Checkpoint({"a": torch.ones(1)}, about=wrong))
         with pytest.raises(CheckpointError, match="holds no translator"):
             load_translator(tmp_path / "c")

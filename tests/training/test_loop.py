@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from attn.rivals import Seq2Seq
 from attn.tasks import load_task
 from attn.training import (
     CheckpointError,
@@ -219,6 +220,25 @@ def test_shared_embeddings_survive_a_checkpoint(task, tmp_path):
     translator, _ = load_translator(file)
     assert torch.equal(_weights(translator), _weights(model))
     assert translator.to_logits.weight is translator.embed_target.tokens.weight
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("attention", [True, False])
+def test_a_recurrent_model_is_trained_and_resumed_alike(task, attention, precision, tmp_path):
+    def model(seed=0):
+        torch.manual_seed(seed)
+        sizes = {"d_embedding": 16, "d_hidden": 16, "attention": attention, "dropout": 0.1}
+        return Seq2Seq(len(task.source), len(task.target), **sizes)
+
+    file, settings = tmp_path / "c", {"steps": 30, "learning_rate": 2e-2, "precision": precision, **SHORT}
+    whole = model()
+    wanted = fit(whole, task, **settings)
+    assert wanted.losses[-1] < 0.8 * wanted.losses[0]
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), task, checkpoint=file, schedule=_stop_at(12, 30), **settings)
+    resumed = model(seed=9)
+    assert fit(resumed, task, checkpoint=file, resume=True, **settings) == wanted
+    assert torch.equal(_weights(resumed), _weights(whole))
 
 
 def test_not_a_number_stops_the_run_and_keeps_the_weights(task, tmp_path):

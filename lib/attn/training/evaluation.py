@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
-from attn.decoding import beam_search, evaluating, greedy_decode
+from attn.decoding import Translator, beam_search, evaluating, greedy_decode
 from attn.tasks.translation import TranslationTask, batches
 from attn.training.checks import unchecked
 from attn.training.distributed import Group
 from attn.training.loss import token_loss
-from attn.transformer import Transformer
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -39,7 +39,7 @@ def mean_loss(
 
 
 def translate(
-    model: Transformer,
+    model: Translator[Any],
     task: TranslationTask,
     sentences: Sequence[str],
     *,
@@ -60,7 +60,7 @@ def translate(
     answers = [""] * len(sentences)
     lengths = [len(task.source.encode(sentence)) for sentence in sentences]
     order = sorted((i for i, length in enumerate(lengths) if length), key=lengths.__getitem__)
-    device = _device(model)
+    device = model.device
     done = 0
     with evaluating(model), torch.no_grad():
         for batch in batches(task, [(sentences[i], "") for i in order], batch_size, by_length=False):
@@ -77,7 +77,7 @@ def translate(
 
 
 def evaluate(
-    model: Transformer,
+    model: Translator[Any],
     task: TranslationTask,
     pairs: Pairs,
     *,

@@ -22,6 +22,7 @@ from attn.training.evaluation import mean_loss
 from attn.training.interrupt import StopBetweenSteps
 from attn.training.loss import token_loss
 from attn.training.schedule import warmup_cosine
+from attn.training.translator import architecture
 
 
 class TrainingDiverged(ValueError):
@@ -217,6 +218,7 @@ class _Run:
             for quantity, tensor in self.optimizer.state[parameter].items()
         }
         about: dict[str, Any] = {
+            "architecture": architecture(self.model),
             "model": getattr(self.model, "config", None),
             "task": self.task.to_dict(),
             "settings": asdict(self.settings),
