@@ -65,6 +65,46 @@ def test_graph_follows_the_edges_both_ways() -> None:
     assert picture(masks.graph(torch.empty(0, 2, dtype=torch.long), 2)) == ["#.", ".#"]
 
 
+def test_a_kernel_s_cells_each_see_one_neighbour() -> None:
+    cells = masks.kernel(2, 3, width=3)
+    assert cells.shape == (9, 6, 6)
+    assert picture(cells[4]) == picture(torch.eye(6))  # the middle: itself
+    assert picture(cells[3]) == ["......", "#.....", ".#....", "......", "...#..", "....#."]  # on its left
+    assert picture(cells[2]) == ["......", "......", "......", ".#....", "..#...", "......"]  # upper right
+    assert picture(cells.any(0)) == ["##.##.", "######", ".##.##", "##.##.", "######", ".##.##"]
+
+
+@PROPERTY
+@given(
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 6),
+    half=st.integers(0, 2),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+)
+def test_property_attention_through_a_kernel_s_masks_is_torch_s_convolution(
+    rows: int, columns: int, half: int, stride: int, dilation: int
+) -> None:
+    torch.manual_seed(0)
+    width = 2 * half + 1
+    conv = torch.nn.Conv2d(2, 3, width, stride, dilation * half, dilation).double()
+    x = normal(4, 2, rows, columns)
+    cells = masks.kernel(rows, columns, width=width, stride=stride, dilation=dilation)
+    value = x.flatten(2).mT[:, None] @ conv.weight.flatten(2).permute(2, 1, 0)
+    anything = normal(width**2, cells.size(1), 5, seed=1), normal(width**2, cells.size(2), 5, seed=2)
+    heads, _ = attend(*anything, value, mask=cells)
+    close(heads.sum(1) + conv.bias, conv(x).flatten(2).mT)
+
+
+def test_a_kernel_s_neighbourhood_is_torch_s_average_pooling() -> None:
+    x = normal(2, 1, 4, 5)
+    near = masks.kernel(4, 5, width=3).any(0)
+    even = torch.zeros(20, 1, dtype=x.dtype)
+    pooled, _ = attend(even, even, x.flatten(2).mT, mask=near)
+    expected = torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    close(pooled.mT.unflatten(-1, (4, 5)), expected)
+
+
 def test_masks_combine_with_and() -> None:
     tokens = torch.tensor([[5, 6, 0], [5, 6, 7]])
     mask = masks.causal(3) & masks.padding(tokens)
@@ -85,7 +125,14 @@ def test_torch_means_the_opposite() -> None:
     close(attend(x, x, x, mask=mask)[0], theirs(x, x, x, attn_mask=masks.to_torch_mha(mask))[0])
 
 
-@pytest.mark.parametrize("build", [masks.causal, lambda n, **o: masks.window(n, before=1, after=1, **o)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        masks.causal,
+        lambda n, **o: masks.window(n, before=1, after=1, **o),
+        lambda n, **o: masks.kernel(n, n, **o),
+    ],
+)
 def test_masks_are_made_where_they_are_wanted(build: object) -> None:
     assert build(3, device="meta").device.type == "meta"  # type: ignore[operator]
 
@@ -104,6 +151,10 @@ def test_masks_of_tokens_and_lengths_stay_on_their_device() -> None:
         (lambda: masks.window(4, before=0, after=-1), "after"),
         (lambda: masks.from_lengths(torch.tensor([4, 9]), 5), r"0\.\.5.*\[4, 9\]"),
         (lambda: masks.from_lengths(torch.tensor([-1, 2])), "lengths"),
+        (lambda: masks.kernel(3, 3, width=2), "width odd.*width 2"),
+        (lambda: masks.kernel(3, 0), "at least 1"),
+        (lambda: masks.kernel(3, 3, stride=0), "at least 1"),
+        (lambda: masks.kernel(3, 3, dilation=-1), "at least 1"),
         (lambda: masks.graph(torch.tensor([[0, 4]]), 4), r"0\.\.3"),
         (lambda: masks.graph(torch.tensor([[-1, 2]]), 4), r"0\.\.3"),
     ],

@@ -15,6 +15,7 @@ from attn.core import attend
 from attn.positions import (
     Alibi,
     LearnedPositions,
+    QuadraticPositions,
     RelativePositions,
     Rotary,
     SinusoidalPositions,
@@ -292,3 +293,69 @@ def test_relative_scores_see_the_same_window_wherever_it_stands(score: nn.Module
         output, _ = attend(x, x, x, score=score, mask=masks.window(12, before=2, after=0))
     close(output[:, 4:8], output[:, 8:12])
     assert different(output[:, 0:2], output[:, 4:6])
+
+
+# --- quadratic, for images ----------------------------------------------------------------------------------
+
+CELLS = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2)).double()
+
+
+def test_quadratic_scores_by_hand() -> None:
+    centres = torch.tensor([[0.0, 1.0], [-2.0, 0.5]], dtype=torch.float64)
+    score = QuadraticPositions(3, 4, centres, 0.7)
+    found = score(normal(2, 12, D_K), normal(2, 12, D_K, seed=1))
+    assert found.shape == (2, 12, 12)
+    for head, (down, right) in enumerate(centres.tolist()):
+        for q in range(12):
+            for k in range(12):
+                offset = (k // 4 - q // 4 - down, k % 4 - q % 4 - right)
+                assert found[head, q, k].item() == pytest.approx(-0.7 * (offset[0] ** 2 + offset[1] ** 2))
+
+
+def test_quadratic_scores_are_the_paper_s_product_of_three_numbers_up_to_what_softmax_drops() -> None:
+    """v · r, v = -alpha (1, -2 centre) and r = (|offset|², offset): Cordonnier et al. 2020, equation 9."""
+    alpha, centre = 1.3, torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    score = QuadraticPositions(4, 3, centre, alpha)
+    place = torch.cartesian_prod(torch.arange(4), torch.arange(3)).double()
+    offset = place - place[:, None]
+    r = torch.cat([offset.square().sum(-1, keepdim=True), offset], dim=-1)
+    v = -alpha * torch.cat([torch.ones(1, dtype=torch.float64), -2 * centre[0]])
+    ours = score(normal(1, 12, D_K), normal(1, 12, D_K))
+    close(ours.softmax(-1), (r @ v).softmax(-1)[None])
+
+
+def test_sharp_quadratic_positions_are_a_convolution_of_a_padded_image() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 3, 3, padding=1).double()
+    x = normal(2, 2, 5, 4)
+    padded = nn.functional.pad(x, (1, 1, 1, 1))
+    value = padded.flatten(2).mT[:, None] @ conv.weight.flatten(2).permute(2, 1, 0)
+    nothing = torch.zeros(9, 42, 1, dtype=x.dtype)
+    errors = []
+    for alpha in (5.0, 10.0, 40.0):
+        heads, _ = attend(nothing, nothing, value, score=QuadraticPositions(7, 6, CELLS, alpha))
+        found = (heads.sum(1) + conv.bias).mT.unflatten(-1, (7, 6))[..., 1:-1, 1:-1]
+        errors.append((found - conv(x)).abs().max().item())
+    assert errors[0] > 50 * errors[1] > 1e3 * errors[2]
+    assert errors[2] < 1e-12
+
+
+def test_quadratic_positions_learn_their_centres_and_ignore_content() -> None:
+    score = shaken(QuadraticPositions(3, 3, CELLS[:2]))
+    assert {name for name, _ in score.named_parameters()} == {"centres", "alpha"}
+    q, k = normal(4, 2, 9, D_K), normal(4, 2, 9, D_K, seed=1)
+    close(score(q, k), score(2 * q, -k))
+    assert score(q, k).shape == (4, 2, 9, 9)
+    assert all(
+        g.abs().min() > 0
+        for g in torch.autograd.grad(score(q, k).softmax(-1)[..., 0].sum(), score.parameters())
+    )
+
+
+def test_quadratic_positions_fit_their_image_and_heads_only() -> None:
+    score = QuadraticPositions(3, 3, CELLS[:2])
+    for shape in ((2, 8, 5), (3, 9, 5)):
+        with pytest.raises(ValueError, match="2 heads and 9 pixels"):
+            score(normal(*shape), normal(*shape))
+    with pytest.raises(ValueError, match=r"centres are \(heads, 2\)"):
+        QuadraticPositions(3, 3, torch.zeros(2, 3))

@@ -67,6 +67,46 @@ def from_lengths(lengths: Int[Tensor, " batch"], keys: int | None = None) -> Boo
     return (torch.arange(keys, device=lengths.device) < lengths[:, None])[:, None, None, :]
 
 
+def kernel(
+    rows: int,
+    columns: int,
+    *,
+    width: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    device: torch.device | str | None = None,
+) -> Bool[Tensor, "cells queries keys"]:
+    """One mask per cell of a convolution's kernel: through it each pixel may attend to its one neighbour in
+    that direction, and to nothing where that lies outside of the image.
+
+    Keys are the rows x columns pixels in reading order, cells the width x width cells of the kernel in the
+    order of `nn.Conv2d`'s weights. Queries are the pixels in every `stride`-th row and column; neighbours lie
+    `dilation` pixels apart. As `nn.Conv2d` with padding dilation · (width - 1) / 2. `.any(0)` is the whole
+    neighbourhood as one mask.
+
+    Errors: ValueError for an even width, which has no middle, or a number below 1.
+    """
+    if min(rows, columns, width, stride, dilation) < 1 or width % 2 == 0:
+        raise ValueError(
+            f"rows, columns, stride and dilation must be at least 1 and width odd, got {rows}, {columns}, "
+            f"{stride}, {dilation} and width {width}"
+        )
+    cell = torch.arange(-(width // 2), width // 2 + 1, device=device) * dilation
+
+    def along(length: int) -> Tensor:  # (width, queries, keys) of one axis
+        at_query = torch.arange(0, length, stride, device=device)
+        return torch.arange(length, device=device) == (at_query + cell[:, None])[..., None]
+
+    down, right = along(rows), along(columns)
+    return (
+        torch.einsum("iqk,jrl->ijqrkl", down.int(), right.int())
+        .bool()
+        .flatten(4, 5)
+        .flatten(2, 3)
+        .flatten(0, 1)
+    )
+
+
 def graph(
     edges: Int[Tensor, "edges 2"], nodes: int, *, directed: bool = False, loops: bool = True
 ) -> Bool[Tensor, "{nodes} {nodes}"]:

@@ -1,8 +1,8 @@
 """Positions: attention alone sees a set; these say where each vector stands.
 
 Added to the inputs: `SinusoidalPositions`, `LearnedPositions`. As scores, so that they plug into `attend` and
-`MultiHeadAttention(score=...)`: `Rotary`, `RelativePositions`, `Alibi`. All scores line the last query up
-with the last key.
+`MultiHeadAttention(score=...)`: `Rotary`, `RelativePositions`, `Alibi`, which line the last query up with the
+last key; and for the pixels of an image `QuadraticPositions`.
 """
 
 import math
@@ -180,3 +180,44 @@ class Alibi(nn.Module):
     ) -> Float[Tensor, "... heads queries keys"]:
         distance = relative_positions(query.size(-2), key.size(-2), device=query.device).abs()
         return scaled_dot_product(query, key) - (self.slopes[:, None, None] * distance).to(query.dtype)
+
+
+class QuadraticPositions(nn.Module):
+    """-alpha |offset - centre|², for each head its own centre and alpha: the quadratic encoding of
+    Cordonnier et al. 2020 (section 3, equation 9), by which attention can be a convolution.
+
+    Queries and keys are the pixels of one image, rows x columns, in reading order; offset = place of the key
+    - place of the query, in rows and columns. What the pixels hold does not count. The head looks at the
+    pixel `centre` away, the more sharply the larger alpha is; with softmax the weights are a Gaussian of
+    variance 1 / (2 alpha) around it. (The paper leaves out the constant -alpha |centre|², which softmax does
+    not see.) Centres (heads, 2) and alpha (heads,) are parameters, so that both can be learned.
+
+    Errors: ValueError for centres that are not (heads, 2), or inputs that are not such an image with such
+    heads.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, rows: int, columns: int, centres: Tensor, alpha: float = 1.0):
+        super().__init__()
+        if centres.ndim != 2 or centres.size(-1) != 2:
+            raise ValueError(f"centres are (heads, 2): rows and columns, got {tuple(centres.shape)}")
+        self.rows, self.columns = rows, columns
+        self.centres = nn.Parameter(centres.detach().clone())
+        self.alpha = nn.Parameter(torch.full((len(centres),), float(alpha), dtype=centres.dtype))
+        place = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(centres.dtype)
+        self.register_buffer("offsets", place - place[:, None], persistent=False)
+
+    def forward(
+        self, query: Float[Tensor, "*#batch heads queries d_k"], key: Float[Tensor, "*#batch heads keys d_k"]
+    ) -> Float[Tensor, "... heads queries keys"]:
+        n_heads, pixels = len(self.centres), self.rows * self.columns
+        if query.shape[-3:-1] != (n_heads, pixels) or key.shape[-3:-1] != (n_heads, pixels):
+            raise ValueError(
+                f"positions for {n_heads} heads and {pixels} pixels do not fit queries of shape "
+                f"{tuple(query.shape)} and keys of shape {tuple(key.shape)}"
+            )
+        distance = (self.offsets - self.centres[:, None, None]).square().sum(dim=-1)
+        scores = -self.alpha[:, None, None] * distance
+        batch = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3])
+        return scores.to(query.dtype).expand(*batch, *scores.shape)

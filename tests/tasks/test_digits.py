@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attn.tasks.digits import load, scenes
+from attn.tasks.digits import glyphs, load, pairs, scenes, shifted, subset
 
 
 def test_shapes_range_and_labels() -> None:
@@ -96,3 +96,73 @@ def test_what_does_not_fit(sizes: dict[str, int]) -> None:
     digits = load()
     with pytest.raises(ValueError, match="side must be at least 8 and scrap 1 to 8; given"):
         scenes(digits.train_images, digits.train_labels, 5, generator=torch.Generator(), **sizes)
+
+
+def test_smaller_training_sets_are_part_of_larger_ones() -> None:
+    large = subset(1_000, 200, seed=3)
+    assert torch.equal(subset(1_000, 50, seed=3), large[:50])
+    assert len(large.unique()) == 200
+    assert large.max() < 1_000
+    assert not torch.equal(large, subset(1_000, 200, seed=4))
+    for size in (0, 1_001):
+        with pytest.raises(ValueError, match="1 to 1,000"):
+            subset(1_000, size, seed=0)
+
+
+def test_shifted_moves_an_image_by_every_step_and_lets_zeros_in() -> None:
+    image = torch.zeros(5, 6)
+    image[2, 3] = 1.0
+    image[0, 0] = 2.0
+    moved = shifted(image.expand(300, -1, -1), most=1, generator=torch.Generator().manual_seed(0))
+    places = {tuple((one == 1).nonzero()[0].tolist()) for one in moved}
+    assert places == {(row, column) for row in (1, 2, 3) for column in (2, 3, 4)}
+    assert (moved.sum((1, 2)) == 3).float().mean() == pytest.approx(
+        4 / 9, abs=0.1
+    )  # the corner stays or leaves
+    whole = shifted(image[None], most=0, generator=torch.Generator())
+    assert torch.equal(whole, image[None])
+    with pytest.raises(ValueError, match="number of pixels"):
+        shifted(image[None], most=-1, generator=torch.Generator())
+
+
+def test_glyphs_are_all_there_and_none_twice() -> None:
+    found = glyphs(3)
+    assert found.shape == (512, 3, 3)
+    assert set(found.unique().tolist()) == {-1.0, 1.0}
+    assert len(found.flatten(1).unique(dim=0)) == 512
+    assert torch.equal(found, glyphs(3))
+    assert not torch.equal(found, glyphs(3, seed=1))
+    for side in (0, 5):
+        with pytest.raises(ValueError, match="1 to 4"):
+            glyphs(side)
+
+
+def test_pairs_say_the_truth_and_stand_where_they_say() -> None:
+    known = glyphs(2)
+    canvases, same, cells = pairs(known, 400, cells=3, generator=torch.Generator().manual_seed(0))
+    assert canvases.shape == (400, 6, 6)
+    assert 0.4 < same.float().mean() < 0.6
+    assert (cells[:, 0] != cells[:, 1]).all()
+    assert set(cells.flatten().tolist()) == set(range(9))
+    for canvas, label, places in zip(canvases, same.tolist(), cells.tolist(), strict=True):
+        cut = [canvas[2 * (c // 3) : 2 * (c // 3) + 2, 2 * (c % 3) : 2 * (c % 3) + 2] for c in places]
+        assert torch.equal(cut[0], cut[1]) == bool(label)
+        assert canvas.abs().sum() == 8  # two glyphs of four pixels, grey elsewhere
+
+
+def test_a_pair_is_of_the_glyphs_given_and_no_single_cell_tells_the_answer() -> None:
+    some = glyphs(3)[:5]
+    canvases, same, cells = pairs(some, 2_000, cells=2, generator=torch.Generator().manual_seed(1))
+    tiles = (
+        canvases.unflatten(1, (2, 3)).unflatten(3, (2, 3)).transpose(2, 3).flatten(1, 2)
+    )  # (batch, 4, 3, 3)
+    first = tiles[torch.arange(2_000), cells[:, 0]]
+    which = (first[:, None] == some).flatten(2).all(-1).int().argmax(1)
+    for glyph in range(5):
+        assert same[which == glyph].float().mean() == pytest.approx(0.5, abs=0.12)
+    for few in (
+        lambda: pairs(some[:1], 3, generator=torch.Generator()),
+        lambda: pairs(some, 3, cells=1, generator=torch.Generator()),
+    ):
+        with pytest.raises(ValueError, match="two glyphs"):
+            few()

@@ -8,6 +8,7 @@ from torch import nn
 
 from attn import Encoder
 from attn.images import ImageCNN, ImageTransformer
+from attn.positions import SinusoidalPositions
 from attn.training import minimise
 from attn.training.side_by_side import SideBySide
 
@@ -90,6 +91,19 @@ def test_several_inputs_and_a_mask():
     out = SideBySide(made)(x, mask)
     for run, model in enumerate(made):
         torch.testing.assert_close(out[run], model(x[run], mask[run]), rtol=0, atol=1e-12)
+
+
+def test_buffers_and_parameters_move_together():
+    made = [nn.Sequential(SinusoidalPositions(4, 6), nn.Linear(4, 3)) for _ in range(2)]
+    together = SideBySide(made)
+    x = torch.rand(2, 5, 6, 4, dtype=torch.float64)
+    out = together.double()(x)
+    for run, model in enumerate(made):
+        torch.testing.assert_close(out[run], model.double()(x[run]), rtol=0, atol=1e-12)
+    assert {value.device.type for value in together.to("meta").state_dict(keep_vars=True).values()} == {
+        "meta"
+    }
+    assert {value.device.type for value in together.buffers()} == {"meta"}
 
 
 def test_models_that_cannot_run_side_by_side():
