@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attn.grading import calling, check, examine, load
-from attn.grading.exercise import Case, Exercise, Mistake
+from attn.grading.exercise import Case, Exercise, Mistake, values
 
 SOFTMAX, ATTENTION, TEST = (load(f"01.{name}") for name in ("stable_softmax", "attention", "attention_test"))
 
@@ -22,6 +22,10 @@ def right(scores: Tensor) -> Tensor:
 
 
 # What is measured where no known mistake explains the answer
+
+
+def five(generator: torch.Generator) -> tuple[Tensor]:
+    return (torch.rand(5, generator=generator),)
 
 
 def wrong_dtype(scores):
@@ -155,7 +159,9 @@ def test_an_answer_that_is_a_value_may_be_written_in_many_ways():
     [
         ([0.25, 0.75], "expected a dict with the keys weights, output"),
         ({"weights": [0.25, 0.75]}, "output: it is still missing"),
-        ({"weights": "a quarter", "output": [1, 6]}, "weights: this is not it"),
+        ({"weights": "a quarter", "output": [1, 6]}, "weights: a list of numbers is wanted, this is a text."),
+        ({"weights": [0.25, 0.75], "output": 1}, "output: a list of numbers is wanted, this is a number."),
+        ({"weights": "[0.25, 0.75]", "output": [1, 6]}, "1 of 2 cases pass (1 of 2 points)"),
         ({"weights": [[1], [2, 3]], "output": [1, 6]}, "rows of different lengths"),
         ({"weights": [0.25, None], "output": [1, 6]}, "got None"),
         (
@@ -176,6 +182,61 @@ def test_each_wrong_part_gets_its_own_name():
     assert "8" not in result.text.partition("\n")[2], "the solution is not given away"
 
 
+PREDICTED = Exercise(
+    "00.predicted",
+    "predict",
+    (),
+    {"a": 1, "b": 2, "c": 3, "d": 4, "letter": "A"},
+    values("a", "b", "c", "d", "letter", hints=dict.fromkeys("abcd", "count again."), tolerances={"d": 0.01}),
+    (
+        Mistake("ten times too much", "which power of ten?", {"a": 10, "b": 20}),
+        Mistake("one too many", "where does it begin?", {"a": 2, "c": 4}),
+        Mistake("squared", "is it an area?", {"b": 4, "c": 9}),
+        Mistake("the sign is lost", "below zero?", {"c": -3, "d": -4}),
+        Mistake("the other letter", "and A?", {"letter": "B"}),
+    ),
+    tolerance=0.1,
+)
+
+
+def test_every_wrong_value_that_has_a_name_gets_it():
+    result = examine(PREDICTED, {"a": 10, "b": 4, "c": 4, "d": -4, "letter": "B"})
+    assert set(result.mistakes) == {
+        "ten times too much",
+        "squared",
+        "one too many",
+        "the sign is lost",
+        "the other letter",
+    }
+    assert "no known mistake" not in result.text
+
+
+def test_a_mistake_that_explains_more_values_is_preferred():
+    result = examine(PREDICTED, {"a": 2, "b": 4, "c": 9, "d": 7, "letter": "B"})
+    assert set(result.mistakes) == {"squared", "one too many", "the other letter"}
+    assert result.text.count("no known mistake") == 1
+    assert "d: this is not it, and no known mistake either.\nThink: count again." in result.text
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("a", "1", "a: a number is wanted, this is a text."),
+        ("a", [1], "a: a number is wanted, this is a list of numbers."),
+        ("letter", 1, "letter: a text is wanted, this is a number."),
+    ],
+)
+def test_a_value_of_another_kind_is_told_so_and_not_that_it_is_wrong(name, answer, words):
+    result = examine(PREDICTED, {**PREDICTED.reference, name: answer})
+    assert result.points == 4
+    assert result.text.endswith(words)  # no hint: the value may be the right one
+
+
+def test_a_case_may_have_a_tolerance_of_its_own():
+    assert examine(PREDICTED, {**PREDICTED.reference, "c": 3.2, "d": 4.03}).status == "right"
+    assert not examine(PREDICTED, {**PREDICTED.reference, "d": 4.2}).passed["d"]
+
+
 # Tests as answers
 
 
@@ -188,6 +249,45 @@ def test_a_test_that_rejects_right_code_earns_nothing():
     result = examine(TEST, picky)
     assert result.points == 0
     assert "wrongly rejected: the right code" in result.text
+
+
+def test_a_test_that_stops_by_itself_on_right_code_is_told_so():
+    def crashing(attention):
+        attention(*[torch.ones(2, 3, 3)] * 3)
+        torch.ones(2) @ torch.ones(3)
+
+    def too_large(attention):
+        attention(*[torch.ones(2, 65, 3)] * 3)
+
+    def false(attention):
+        assert attention(*[torch.ones(2, 3, 3)] * 3)[0].sum() == 0
+
+    for stops in (crashing, too_large):
+        text = examine(TEST, stops).text
+        assert "the test stopped by itself, on right code" in text
+        assert TEST.cases[0].hint not in text
+    assert TEST.cases[0].hint in examine(TEST, false).text
+
+
+def test_an_error_that_ends_with_a_full_stop_gets_no_second_one():
+    def answer(scores):
+        raise ValueError("Too short.")
+
+    assert "ValueError: Too short.\n" in examine(SOFTMAX, answer).text
+
+
+def test_where_an_argument_was_changed_the_hint_of_the_case_is_not_told():
+    doubled = Mistake("doubled", "twice?", lambda scores: 2 * right(scores))
+
+    def in_place(scores):
+        scores += 1
+        return right(scores)
+
+    text = examine(
+        Exercise("00.x", "implement", (), right, (Case("x", five, hint="think."),), (doubled,)), in_place
+    ).text
+    assert "It changed its argument number 1." in text
+    assert "Think" not in text
 
 
 def test_a_test_that_returns_its_verdict_catches_nothing():

@@ -92,7 +92,9 @@ def _small(values: Sequence[Any]) -> None:
     shapes = [x.shape for x in arrays]
     sizes = [size for shape in shapes for size in shape]
     if max(sizes, default=0) > _SIZE or sum(len(x.numbers) for x in arrays) > _NUMBERS:
-        raise Unusable(f"the inputs of a test may have no size above {_SIZE} and {_NUMBERS} numbers in all")
+        raise Unusable(
+            f"the inputs of a test may have no size above {_SIZE}, and at most {_NUMBERS} numbers in all"
+        )
     # Sizes at the same place from the right meet by broadcasting; those at the last two places, in a product.
     meet = [
         max(shape[-place] for shape in shapes if len(shape) >= place) for place in range(1, _axes(shapes) + 1)

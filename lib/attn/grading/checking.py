@@ -134,14 +134,14 @@ def judge(
     first = stand.passed.index(False)
     if exercise.holds_values:
         explained = {name for _, cases in stand.named for name in cases}
-        for part, value, ok in zip(exercise.cases, seen, stand.passed, strict=True):
+        wanted_values = _wanted(exercise, seed)
+        for part, wanted, value, ok in zip(exercise.cases, wanted_values, seen, stand.passed, strict=True):
             if not ok and part.name not in explained:
-                lines += _about_a_value(part, value)
+                lines += _about_a_value(part, wanted, value)
     elif exercise.kind == "find the bug":
         lines += _about_a_test(exercise.cases[first], seen[first])
     elif not stand.named:
-        wanted = _wanted(exercise, seed)[first]
-        lines += _measured(exercise, exercise.cases[first], wanted, seen[first], seed)
+        lines += _measured(exercise, exercise.cases[first], _wanted(exercise, seed)[first], seen[first], seed)
     text = "\n".join(line for line in lines if line)
     return _result(exercise, "wrong", stand.credit, stand.names, text, trouble)
 
@@ -161,7 +161,10 @@ class _Standing:
 
 def _stand(exercise: Exercise, seen: Sequence[Outcome], seed: int) -> _Standing:
     wanted = _wanted(exercise, seed)
-    passed = [bool(w.arrays) and _alike(w, s, exercise.tolerance) for w, s in zip(wanted, seen, strict=True)]
+    passed = [
+        bool(w.arrays) and _alike(w, s, exercise.tolerance_of(case))
+        for w, s, case in zip(wanted, seen, exercise.cases, strict=True)
+    ]
     if all(passed):
         return _Standing(passed, passed, [])
     named = _named(exercise, seen, passed, seed)
@@ -221,7 +224,7 @@ def _fickle(
     again = _viewed(exercise, _outcomes(exercise, caller, seed, order), seed)
     for case, first, second in zip(exercise.cases, seen, again, strict=True):
         # Errors may differ in words, by an address in memory say.
-        if (first.arrays or second.arrays) and not _alike(first, second, exercise.tolerance):
+        if (first.arrays or second.arrays) and not _alike(first, second, exercise.tolerance_of(case)):
             return case
     return None
 
@@ -306,14 +309,17 @@ def _named(
     """The known mistakes that explain the failing cases, each with the names of those it explains.
 
     A mistake with the answer's outcome in every case is the one. Otherwise each failing case may have one;
-    where the first has none, nothing is named: what comes after may follow from it.
-    (Values stand for themselves.)
+    where the first has none, nothing is named: what comes after may follow from it. Two are enough.
+    Values stand for themselves: each wrong one that a known mistake explains gets its name.
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
     explains: list[tuple[Mistake, list[int], int]] = []
     for number, mistake in enumerate(exercise.mistakes):
         outcomes = _of_mistake(exercise, number, seed)
-        alike = [_alike(o, s, exercise.tolerance) for o, s in zip(outcomes, seen, strict=True)]
+        alike = [
+            _alike(o, s, exercise.tolerance_of(case))
+            for o, s, case in zip(outcomes, seen, exercise.cases, strict=True)
+        ]
         # An error alone explains nothing: too many things raise the same one.
         if all(alike) and any(s.arrays for s in seen):
             return [(mistake, [exercise.cases[i].name for i in failing])]
@@ -322,7 +328,7 @@ def _named(
         return []  # a test that is partly like a bad one is not that one
     named: list[tuple[Mistake, list[str]]] = []
     left = set(failing)
-    while left and len(named) < 2:
+    while left and (exercise.holds_values or len(named) < 2):
         mistake, cases, _ = max(explains, key=lambda e: (len(left.intersection(e[1])), e[2]))
         if not left.intersection(cases) or mistake.equivalent:
             break
@@ -359,16 +365,38 @@ def _told(mistake: Mistake, cases: list[str], failing: int) -> str:
     return f"This looks like a known mistake{where}: {mistake.name}.\nThink: {mistake.hint}"
 
 
-def _about_a_value(case: Case, got: Outcome) -> list[str]:
+def _about_a_value(case: Case, wanted: Outcome, got: Outcome) -> list[str]:
+    if form := _other_form(wanted, got):
+        return [f"{case.name}: {form}."]  # the value may be right, so that a hint would mislead
     told = got.problem or (
         "it is still missing" if got.blank else "this is not it, and no known mistake either"
     )
-    return [f"{case.name}: {told}.", f"Think: {case.hint}" if case.hint else ""]
+    return [_sentence(f"{case.name}: {told}"), f"Think: {case.hint}" if case.hint else ""]
+
+
+def _other_form(wanted: Outcome, got: Outcome) -> str:
+    """Says so where a value is not of the kind that is asked for: a text, a number, a list of numbers."""
+    if not (wanted.arrays and got.arrays):
+        return ""
+    kinds = []
+    for outcome in (wanted, got):
+        (array,) = outcome.arrays.values()
+        kinds.append(
+            "a text" if array.dtype == "text" else "a list of numbers" if array.shape else "a number"
+        )
+    return "" if kinds[0] == kinds[1] else f"{kinds[0]} is wanted, this is {kinds[1]}"
 
 
 def _about_a_test(case: Case, got: Outcome) -> list[str]:
-    said = f"What your test said: {got.problem}." if got.problem else ""
-    return [f"First: {case.name}.", said, _at(got.line), f"Think: {case.hint}"]
+    said = _sentence(f"What your test said: {got.problem}") if got.problem else ""
+    right_code_crashed_it = case.points == 0 and got.problem and not got.problem.startswith("AssertionError")
+    hint = (
+        "no assertion has failed here: the test stopped by itself, on right code. What does this error say "
+        "of its own lines, or of its inputs?"
+        if right_code_crashed_it
+        else case.hint
+    )
+    return [f"First: {case.name}.", said, _at(got.line), f"Think: {hint}"]
 
 
 def _measured(exercise: Exercise, case: Case, expected: Outcome, got: Outcome, seed: int) -> list[str]:
@@ -377,8 +405,13 @@ def _measured(exercise: Exercise, case: Case, expected: Outcome, got: Outcome, s
         f"The first case that fails: {case.name}{_shapes(case.make(seed))}.",
         _difference(exercise, case, expected, got, seed),
         _at(got.line),
-        f"Think: {case.hint}" if case.hint else "",
+        f"Think: {case.hint}" if case.hint and not got.mutated else "",
     ]
+
+
+def _sentence(text: str) -> str:
+    """With one full stop, where it has none: errors of others may come with theirs."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _at(line: str) -> str:
@@ -392,7 +425,7 @@ def _shapes(inputs: tuple[Any, ...]) -> str:
 
 def _difference(exercise: Exercise, case: Case, expected: Outcome, got: Outcome, seed: int) -> str:
     if got.problem:
-        return f"It did not get that far: {got.problem}."
+        return _sentence(f"It did not get that far: {got.problem}")
     if got.blank:
         return "It returned nothing (None): is a `return` missing?"
     if got.mutated:
@@ -412,9 +445,9 @@ def _difference(exercise: Exercise, case: Case, expected: Outcome, got: Outcome,
         if told:
             return told
     return next(
-        _first_difference(name, right, got.arrays[name], exercise.tolerance)
+        _first_difference(name, right, got.arrays[name], exercise.tolerance_of(case))
         for name, right in expected.arrays.items()
-        if not same(right, got.arrays[name], exercise.tolerance)
+        if not same(right, got.arrays[name], exercise.tolerance_of(case))
     )
 
 

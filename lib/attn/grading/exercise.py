@@ -27,6 +27,7 @@ class Case:
         False  # also compare the gradients of the first output with respect to every floating input
     )
     hint: str = ""  # said when this case fails and no known mistake explains it
+    tolerance: float | None = None  # where this case needs another one than its exercise
 
     def make(self, seed: int) -> tuple[Any, ...]:
         """The arguments for this seed, new objects at each call."""
@@ -84,15 +85,24 @@ class Exercise:
     def points(self) -> int:
         return sum(case.points for case in self.cases)
 
+    def tolerance_of(self, case: Case) -> float:
+        """How far a number of this case may be off: relative, and absolute below 1."""
+        return self.tolerance if case.tolerance is None else case.tolerance
+
     @property
     def holds_values(self) -> bool:
         """Whether the answer is a dict of values rather than a function."""
         return self.kind in ("predict", "spot the error")
 
 
-def values(*names: str, hints: dict[str, str] | None = None) -> tuple[Case, ...]:
-    """The cases of an answer that is a dict: one per name."""
-    return tuple(Case(name, _always(name), hint=(hints or {}).get(name, "")) for name in names)
+def values(
+    *names: str, hints: dict[str, str] | None = None, tolerances: dict[str, float] | None = None
+) -> tuple[Case, ...]:
+    """The cases of an answer that is a dict: one per name, some with a tolerance of their own."""
+    hints, tolerances = hints or {}, tolerances or {}
+    return tuple(
+        Case(name, _always(name), hint=hints.get(name, ""), tolerance=tolerances.get(name)) for name in names
+    )
 
 
 def trials(*implementations: Mistake) -> tuple[Case, ...]:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,17 @@ def _patches_by_convolution(images: Tensor, size: int) -> Tensor:
     return F.conv2d(images, picks, stride=size).flatten(2).mT
 
 
+def _patches_that_count_by_height(images: Tensor, size: int) -> Tensor:
+    """Written patch by patch; patch number y · (patch rows) + x."""
+    right = _patches(images, size)
+    down, across = images.shape[2] // size, images.shape[3] // size
+    patches = torch.zeros_like(right)
+    for y in range(down):
+        for x in range(across):
+            patches[:, y * down + x] = right[:, y * across + x]
+    return patches
+
+
 def _images(
     batch: int, channels: int, down: int, across: int, size: int, dtype: torch.dtype = torch.float32
 ) -> Callable[[Generator], tuple[Tensor, int]]:
@@ -153,6 +165,11 @@ image_patches = Exercise(
             "the counts of patch rows and patch columns are exchanged",
             "how many patches lie side by side: height / size or width / size?",
             _patches_with(exchanged=True),
+        ),
+        Mistake(
+            "a row of patches is taken to be as long as the image is high",
+            "how many patches lie in the first row? That many come before the first patch of the next row.",
+            _patches_that_count_by_height,
         ),
         Mistake(
             "features and patches are exchanged (unfold without its transpose)",
@@ -526,7 +543,7 @@ heads_needed = Exercise(
             _ONE: "how many cells has this kernel? Which pixel does each of them read?",
             _THREE: "9 cells, 9 matrices. Could one of them be written as a sum of multiples of the others?",
             _DILATED: "how many cells of a dilated kernel hold a matrix that is not 0?",
-            _DEPTHWISE: "each cell has a diagonal matrix of 16 numbers. Is one of the 9 a sum of the others?",
+            _DEPTHWISE: "each cell has a diagonal of 16 numbers. Is one a sum of multiples of the others?",
             _BLUR: "may one head give its nine neighbours the weights 1/16, 2/16, 4/16?",
             _SOBEL: "which numbers of the kernel can the *weights* of a head be, and which can W_v W_o be?",
             _SOBEL_PIXELS: "which cells of the kernel have to be read at all?",
@@ -699,16 +716,19 @@ def _where_heads_look(shifts: Tensor, leaks: Tensor, vectors: Tensor) -> dict[st
     at = (target[..., 0] * _SIDE + target[..., 1]).clamp(0, _SIDE**2 - 1)
     misses = (1 - weights.gather(-1, at[..., None])[..., 0]).masked_fill(~inside, 0.0)
     middle = _SIDE**2 // 2  # from here each target has its four direct neighbours
-    looks = pixels[weights[:, middle].argmax(-1)] - pixels[middle]
+    from_middle = weights[:, middle]
+    top = (from_middle >= 0.999 * from_middle.amax(-1, keepdim=True)).double()
+    aimed = top.gather(-1, at[:, middle, None])[:, 0].bool() & (top.sum(-1) == 1)
     worst = misses.amax(-1)
+    right = (worst <= leaks * (1 + 1e-4)) & (misses[:, middle] >= leaks / 10)
     return {
-        "where each head looks": looks,
-        # What may differ in right answers does not show: all that is between a tenth and the whole.
+        # Between pixels, where several have the largest weight.
+        "where each head looks": top @ (pixels - pixels[middle]).double() / top.sum(-1, keepdim=True),
+        # What may differ in right answers does not show: all that is between a tenth and the whole. And how
+        # sharp a head is that looks elsewhere does not matter: nothing is where it should be.
         "log10 of the weight that misses the pixel": torch.where(
-            (worst <= leaks * (1 + 1e-4)) & (misses[:, middle] >= leaks / 10),
-            leaks.log10(),
-            worst.clamp(min=1e-12).log10(),
-        ),
+            right, leaks.log10(), worst.clamp(min=1e-12).log10()
+        ).masked_fill(~aimed, 0.0),
     }
 
 
@@ -730,13 +750,43 @@ def _shifts(*heads: tuple[int, int], count: int = 0, far: int = 2) -> Callable[[
 def _says_where_it_looks(inputs: tuple[Any, ...], outputs: dict[str, Tensor]) -> str | None:
     shifts, leaks = inputs
     looks, misses = outputs["where each head looks"], outputs["log10 of the weight that misses the pixel"]
-    for head, (wanted, found) in enumerate(zip(shifts.tolist(), looks.tolist(), strict=True)):
-        if wanted != found:
-            return f"Head {head} should look {tuple(wanted)} from the query; it looks most at {tuple(found)}."
-    head = int((misses - leaks.log10()).abs().argmax())
+    for head, (wanted, (y, x), missed) in enumerate(
+        zip(shifts.tolist(), looks.tolist(), misses.tolist(), strict=True)
+    ):
+        if missed == 0:
+            between = "" if y == int(y) and x == int(x) else ", between pixels of equal weight"
+            return (
+                f"Head {head} should look {tuple(wanted)} from the query; it looks most at "
+                f"({y:g}, {x:g}){between}.\n"
+                "Think: at which δ is your score largest? Set its derivatives with respect to δ1 and δ2 to 0."
+            )
+    return _says_how_sharp(leaks, misses)
+
+
+def _says_how_sharp(leaks: Tensor, misses: Tensor) -> str:
+    """Of heads that look the right way; `misses` is log10 of what each leaks, of right heads what it may."""
+    wrong = ((misses - leaks.log10()).abs() > 1e-4).nonzero().flatten()
+    head = int(wrong[(misses - leaks.log10())[wrong].abs().argmax()])
     lost, leak = 10 ** float(misses[head]), float(leaks[head])
-    found_out = f"Head {head} looks the right way; {lost:.2g} of its weight goes elsewhere"
-    return f"{found_out}, {leak:.2g} may." if lost > leak else f"{found_out}, too little: it is too sharp."
+    if lost > leak:
+        told = f"Head {head} looks the right way; {lost:.2g} of its weight goes elsewhere, {leak:.2g} may."
+        think = "how much weight do the four direct neighbours of the target have together?"
+    else:
+        told = (
+            f"Head {head} looks the right way, and is too sharp: {lost:.2g} of its weight goes elsewhere; "
+            f"{leak:.2g} may, and {leak / 10:.2g} must."
+        )
+        think = "which alpha leaves the four direct neighbours of the target that much together?"
+    if len(wrong) >= 2 and float(misses[wrong].min()) > -11:
+        spread = leaks[wrong].log10() - leaks[wrong].log10().mean()
+        slope = float(
+            (spread * misses[wrong]).sum() / spread.square().sum()
+        )  # leaks as what power of the leak?
+        if float(spread.abs().max()) > 0.15 and abs(slope) < 0.05:
+            think = "your heads all leak alike. What does each of them get in `leaks`?"
+        elif 0.3 < slope < 0.55 or 1.3 < slope < 1.6:
+            think = "softmax takes e^score. Which logarithm undoes that?"
+    return f"{told}\nThink: {think}"
 
 
 aimed_heads = Exercise(
@@ -750,7 +800,6 @@ aimed_heads = Exercise(
         Case(
             "four heads: left, right, up, down",
             _shifts((0, -1), (0, 1), (-1, 0), (1, 0)),
-            hint="write v · r out: -alpha |δ|² + 2 alpha Δ·δ. For which δ is it largest?",
         ),
         Case("the nine cells of a 3 x 3 kernel", _shifts(count=9, far=1), points=2),
         Case("six cells of a 5 x 5 kernel", _shifts(count=6, far=2)),
@@ -779,7 +828,7 @@ aimed_heads = Exercise(
             _aimed_with(aim=lambda shifts: shifts.flip(-1)),
         ),
         Mistake(
-            "alpha does not multiply the shift",
+            "heads look at their own pixel: the shift is left out, or alpha does not multiply it",
             "as you sharpen, does the largest score stay at Δ? Multiply alpha with *all* of the bracket.",
             _aimed_with(outer=False),
         ),
@@ -816,7 +865,12 @@ aimed_heads = Exercise(
         Mistake(
             "all heads are as sharp as the sharpest one",
             "a head that may leak 0.1: how much has to go elsewhere, by the second condition?",
-            _aimed_with(alpha=lambda leaks: (8 / leaks.min()).log().expand_as(leaks)),
+            _aimed_with(alpha=lambda leaks: (4 / leaks.min()).log().expand_as(leaks)),
+        ),
+        Mistake(
+            "all heads get the mean of what each should have",
+            "is there a leak for each head? What depends on it?",
+            _aimed_with(alpha=lambda leaks: (4 / leaks).log().mean().expand_as(leaks)),
         ),
         Mistake(
             "the logarithm to the base 10",
@@ -834,12 +888,7 @@ aimed_heads = Exercise(
             _aimed_with(alpha=lambda leaks: 2 * (4 / leaks).log()),
         ),
         Mistake(
-            "only the distance: every head looks at its own pixel",
-            "where in v does the shift of a head stand?",
-            _aimed_with(toward=0.0),
-        ),
-        Mistake(
-            "nothing calls the heads back: they look at the far end of the image",
+            "nothing calls the heads back: the distance is left out, or has the wrong sign",
             "Δ·δ grows without end. Which term calls it back, and with which sign?",
             _aimed_with(distance=0.0),
         ),
@@ -917,12 +966,12 @@ receptive_fields = Exercise(
     mistakes=(
         Mistake(
             "the widths of the layers are multiplied",
-            "two layers of width 3: nine inputs, or do the three windows overlap?",
+            "two layers, one behind the other: do the windows of neighbours overlap?",
             {_PLAIN: 729, _STRIDED: 81, _DILATED_STACK: 243},
         ),
         Mistake(
             "the widths of the layers are added",
-            "two layers of width 3: six inputs, or do the three windows overlap?",
+            "two layers, one behind the other: do the windows of neighbours overlap?",
             {_PLAIN: 18, _STRIDED: 12, _DILATED_STACK: 15, _CAUSAL_STACK: 8, _WINDOW: 20},
         ),
         Mistake(
@@ -989,6 +1038,16 @@ receptive_fields = Exercise(
             "pixel 0 and pixel 27 meet in the middle",
             "in 14 layers some output in the middle sees both. Does the *output at 27* see pixel 0?",
             {_END: 14},
+        ),
+        Mistake(
+            "a field of 28 pixels is asked for, wherever it lies",
+            "the output at pixel 27 must see pixel 0. How far to *one side* does a field of 28 pixels reach?",
+            {_END: 13.5},
+        ),
+        Mistake(
+            "a field of 28 pixels is asked for, wherever it lies, and rounded down",
+            "the output at pixel 27 must see pixel 0. How far to *one side* does a field of 28 pixels reach?",
+            {_END: 13},
         ),
         Mistake(
             "one layer too many",
@@ -1136,6 +1195,30 @@ def _share_of_seen(y: Tensor, dilation: int) -> Tensor:
 def _over_all_the_past(x: Tensor, dilation: int = 1) -> Tensor:
     count = torch.arange(1, x.shape[1] + 1, dtype=x.dtype)[:, None]
     return _conv(x, dilation) + x.cumsum(1) / count
+
+
+def _usable(x: Any, dilation: Any) -> None:
+    """Raises ValueError where a layer cannot be asked this."""
+    if not isinstance(x, Tensor) or x.dim() != 3:
+        raise ValueError("x should be a tensor (batch, n, channels)")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError("x should be float32 or float64")
+    if x.shape[2] < 2:
+        raise ValueError("x should have two channels or more")
+    if not x.isfinite().all():
+        raise ValueError("x should hold finite numbers")
+    if type(dilation) is not int or dilation < 1:
+        raise ValueError("the dilation should be an integer, 1 or greater")
+
+
+def _asked_properly(layer: Layer) -> Layer:
+    """The layer, for inputs that the text allows."""
+
+    def conv(x: Tensor, dilation: int = 1) -> Tensor:
+        _usable(x, dilation)
+        return layer(x, dilation)
+
+    return conv
 
 
 _UNDER_TEST = (
@@ -1414,7 +1497,7 @@ convolution_test = Exercise(
     kind="find the bug",
     concepts=("receptive-field", "cnn-special-case"),
     reference=_test_of_places,
-    cases=trials(*_UNDER_TEST),
+    cases=trials(*(replace(m, answer=_asked_properly(m.answer)) for m in _UNDER_TEST)),
     mistakes=(
         Mistake(
             "it catches nothing: no number is asserted",
@@ -1510,7 +1593,7 @@ cnn_claims = Exercise(
         _FLEXIBLE,
         _STACKING,
         hints={
-            name: f'answer with one capital letter, as in "A". {more}'
+            name: f"answer with one capital letter, from A to I. {more}"
             for name, more in (
                 (
                     _SPECIAL,
@@ -1522,76 +1605,58 @@ cnn_claims = Exercise(
             )
         },
     ),
+    # Every letter has a name with every sentence: what has none is no letter from A to I.
     mistakes=(
+        Mistake(
+            "a kernel is taken to see all it slides over",
+            "it slides, but how many pixels has *one* output seen?",
+            dict.fromkeys((_SPECIAL, _SUITABLE, _FLEXIBLE, _STACKING), "A"),
+        ),
         Mistake(
             "a kernel is taken to be out of reach, because its numbers do not sum to 1",
             "the weights of a head sum to 1. Which other numbers does a head multiply with?",
-            {_SPECIAL: "C"},
+            dict.fromkeys((_SPECIAL, _SUITABLE, _FLEXIBLE, _STACKING), "C"),
         ),
         Mistake(
-            "the order of special and general is turned round",
+            "self-attention is taken for a convolution",
             "a kernel is the same for every image. Are the weights of self-attention, too?",
-            {_SPECIAL: "E"},
-        ),
-        Mistake(
-            "the missing range is taken for the error, though masks give it",
-            "sentence 1 knows about the range. Is softmax what keeps a head from looking at one pixel?",
-            {_SPECIAL: "H"},
-        ),
-        Mistake(
-            "the two corrections about what a special case needs are exchanged",
-            "one of them is about a *range*, the other about *parameters*. Which word has which sentence?",
-            {_SPECIAL: "I", _SUITABLE: "F"},
-        ),
-        Mistake(
-            "softmax is taken to stay far from 0 and 1",
-            "scores 40 apart: how large is the smaller weight? And what does a mask make of it?",
-            {_SUITABLE: "H"},
-        ),
-        Mistake(
-            "weights that sum to 1 are taken to forbid a kernel",
-            "the weights of a head sum to 1. Which other numbers does a head multiply with?",
-            {_SUITABLE: "C"},
-        ),
-        Mistake(
-            "the general layer is taken for the special one",
-            "sentence 2 is about what attention can imitate. Could a fixed kernel imitate attention?",
-            {_SUITABLE: "E"},
+            dict.fromkeys((_SPECIAL, _SUITABLE, _FLEXIBLE, _STACKING), "E"),
         ),
         Mistake(
             "parameters are taken for all there is to flexibility",
             "a convolution and a full matrix with equally many numbers: are they wrong in the same way?",
-            {_FLEXIBLE: "G"},
+            dict.fromkeys((_SPECIAL, _SUITABLE, _FLEXIBLE, _STACKING), "G"),
         ),
         Mistake(
-            "flexibility is denied, because softmax is never exact",
-            "sentence 3 is about data. Does the correction that you chose speak of data?",
-            {_FLEXIBLE: "H"},
+            "softmax is taken to stay far from 0",
+            "scores 40 apart: how large is the smaller weight? And what does a mask make of it?",
+            dict.fromkeys((_SPECIAL, _SUITABLE, _FLEXIBLE, _STACKING), "H"),
         ),
         Mistake(
-            "a correction about distances is given to the sentence about data",
-            "sentence 3 is about how much data there is. Does your correction speak of data?",
-            {_FLEXIBLE: "D"},
+            "a correction about data is given to a sentence about something else",
+            "does this sentence compare two models that were trained on the same images?",
+            dict.fromkeys((_SPECIAL, _SUITABLE, _STACKING), "B"),
         ),
         Mistake(
-            "a correction about parameters is given to the sentence about data",
-            "sentence 3 compares two models on the same data. Would a shuffled image explain who wins?",
-            {_FLEXIBLE: "I"},
+            "a correction about growing fields is given to a sentence about something else",
+            "which of the four sentences is about how far several layers look?",
+            dict.fromkeys((_SPECIAL, _SUITABLE, _FLEXIBLE), "D"),
         ),
         Mistake(
-            "a kernel is taken to see all it slides over",
-            "it slides, but how many pixels has *one* output seen?",
-            {_STACKING: "A"},
+            "the correction about several heads is given to another sentence",
+            "this correction says what else than a limited window a kernel needs. Which sentence gives the "
+            "window as its reason?",
+            dict.fromkeys((_SUITABLE, _FLEXIBLE, _STACKING), "F"),
         ),
         Mistake(
-            "attention is taken for a convolution with a large kernel",
-            "sentence 4 is about how far one layer looks. Is what you chose true of self-attention at all?",
-            {_STACKING: "E"},
+            "the correction about places is given to another sentence",
+            "this correction says what no parameters can do. Which sentence rests on parameters?",
+            dict.fromkeys((_SPECIAL, _FLEXIBLE, _STACKING), "I"),
         ),
         Mistake(
-            "the sentence about distances is taken for one about data",
-            "sentence 4 speaks of layers and how far they look. Is the number of images in it?",
-            {_STACKING: "B"},
+            "the two corrections about what a special case needs are exchanged",
+            "one of them answers a *range*, the other *parameters*. Which sentence speaks of which?",
+            {_SPECIAL: "I", _SUITABLE: "F"},
         ),
         Mistake(
             "small letters",
@@ -1643,6 +1708,16 @@ fair_contest = Exercise(
     ),
     mistakes=(
         Mistake(
+            "the crossing lies between two undecided sizes",
+            "is it sure that the CNN leads at the smaller of your two sizes? Where was it sure last?",
+            {_CROSSING: [400, 1600]},
+        ),
+        Mistake(
+            "a size is given to the CNN that is not sure",
+            "at 400 images the means differ by 1.5. What is twice the standard error there?",
+            {_CNN_WINS: [100, 200, 400]},
+        ),
+        Mistake(
             "the larger mean wins",
             "with five other seeds, would the larger mean be the same one? What is the rule of the exercise?",
             {_CNN_WINS: [100, 200, 400], _ATTENTION_WINS: [800, 1600, 3200], _CROSSING: [400, 800]},
@@ -1650,7 +1725,12 @@ fair_contest = Exercise(
         Mistake(
             "one standard error is taken for enough",
             "the rule says *twice* the standard error. Is 1.0 above that at 1600 images?",
-            {_ATTENTION_WINS: [1600, 3200], _SEEDS: 2},
+            {
+                _CNN_WINS: [100, 200, 400],
+                _ATTENTION_WINS: [1600, 3200],
+                _CROSSING: [400, 1600],
+                _SEEDS: 2,
+            },
         ),
         Mistake(
             "the spread of single runs is taken for the error of a mean",
@@ -1668,9 +1748,9 @@ fair_contest = Exercise(
             {_CNN_WINS: [200, 100], _CROSSING: [3200, 200]},
         ),
         Mistake(
-            "the right size, but no list",
+            "a size, but no list",
             "a list may hold a single number. How is that written?",
-            {_ATTENTION_WINS: 3200},
+            {_CNN_WINS: 100, _ATTENTION_WINS: 3200},
         ),
         Mistake(
             "sizes are counted, not named",
@@ -1683,9 +1763,9 @@ fair_contest = Exercise(
             {_CNN_WINS: [0, 1], _ATTENTION_WINS: [5]},
         ),
         Mistake(
-            "the crossing lies between two undecided sizes",
-            "is it sure that the CNN leads at the smaller of your two sizes? Where was it sure last?",
-            {_CROSSING: [400, 1600]},
+            "the first size at which the CNN wins is taken, not the last",
+            "at 200 images the CNN still wins. Can the curves have crossed before that?",
+            {_CROSSING: [100, 3200]},
         ),
         Mistake(
             "only the first undecided size is taken",
@@ -1735,7 +1815,7 @@ fair_contest = Exercise(
         Mistake(
             "all nine cells, but channels are counted once",
             "a cell turns 32 channels into 32 channels. How many numbers does that take?",
-            {_WIDTH: 8.485},
+            {_WIDTH: math.sqrt(72)},
         ),
         Mistake(
             "the square root is forgotten",
@@ -1743,7 +1823,6 @@ fair_contest = Exercise(
             {_WIDTH: 2304},
         ),
     ),
-    tolerance=0.001,
     right=(
         {
             _CNN_WINS: (100, 200),
