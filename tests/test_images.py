@@ -48,10 +48,11 @@ def test_any_shape(
     for model in (
         ImageTransformer(side, size, 5, n_layers=layers, positions=positions, pooling=pooling),  # type: ignore[arg-type]
         ImageCNN(
-            side, [4] * layers, 5, size=size, strides=[stride] * layers, dilations=[dilation] * layers,
+            side, [8] * layers, 5, size=size, strides=[stride] * layers, dilations=[dilation] * layers,
             pooling=pooling,  # type: ignore[arg-type]
         ),
     ):  # fmt: skip
+        shaken(model, dtype=torch.float32)  # the same weights each time, and no ReLU that is closed for all
         out = model(images)
         assert out.shape == (3, 5)
         assert different(out[0], out[1])
@@ -96,8 +97,31 @@ def test_the_cnn_is_torch_s_layers_in_a_row() -> None:
     close(model(x), model.output(y.mean((2, 3))))
 
 
-def test_a_cnn_with_the_mean_does_not_mind_where_on_a_dark_canvas_something_is() -> None:
-    model = shaken(ImageCNN(12, (4, 4), 3, pooling="mean"))
+def test_a_residual_cnn_is_norms_convolutions_and_skips_by_hand() -> None:
+    options = {"size": 3, "dilations": (2, 1), "residual": True}
+    model = shaken(ImageCNN(9, (4, 4), 3, pooling="max", **options))  # type: ignore[arg-type]
+    cut, first, second = model.convolutions
+    x = normal(2, 9, 9)
+    y = F.conv2d(x[:, None], cut.weight, cut.bias, stride=3)  # type: ignore[arg-type]
+
+    def normed(norm: nn.Module, y: torch.Tensor) -> torch.Tensor:
+        mean, variance = y.mean(1, keepdim=True), y.var(1, keepdim=True, correction=0)
+        weight, bias = (p.view(1, -1, 1, 1) for p in (norm.weight, norm.bias))  # type: ignore[operator]
+        found: torch.Tensor = (y - mean) / (variance + 1e-5).sqrt() * weight + bias
+        return found
+
+    y = y + F.relu(F.conv2d(normed(model.norms[0], y), first.weight, first.bias, padding=2, dilation=2))  # type: ignore[arg-type]
+    y = y + F.relu(F.conv2d(normed(model.norms[1], y), second.weight, second.bias, padding=1))  # type: ignore[arg-type]
+    close(model(x), model.output(normed(model.norms[2], y).flatten(2).max(2).values))
+
+
+def test_a_plain_cnn_has_no_norms() -> None:
+    assert not [name for name, _ in ImageCNN(9, (4, 4), 3, size=3).named_parameters() if "norm" in name]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pooling_over_all_places_does_not_mind_where_something_is(pooling: str) -> None:
+    model = shaken(ImageCNN(12, (4, 4), 3, pooling=pooling))  # type: ignore[arg-type]
     canvas = torch.zeros(1, 12, 12, dtype=torch.float64)
     canvas[0, 3:6, 3:6] = normal(3, 3)
     close(model(canvas), model(canvas.roll((2, 1), (1, 2))))
@@ -118,6 +142,9 @@ def test_a_cnn_with_the_mean_does_not_mind_where_on_a_dark_canvas_something_is()
         (lambda: ImageCNN(8, (4,), 10, width=4), "odd.*got 4"),
         (lambda: ImageCNN(8, (4,), 10, size=3), "3 x 3 do not fill"),
         (lambda: ImageCNN(8, (4,), 10, pooling="attention"), "pooling"),
+        (lambda: ImageCNN(8, (4,), 10, residual=True), "keeps its shape.*size=1"),
+        (lambda: ImageCNN(8, (4, 5), 10, size=2, residual=True), r"keeps its shape.*\[4, 5\]"),
+        (lambda: ImageCNN(8, (4,), 10, size=2, strides=(2,), residual=True), r"keeps its shape.*\[2\]"),
     ],
 )
 def test_errors(make: Callable[[], nn.Module], message: str) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
-from attn.plots.charts import curves
+from attn.plots.charts import curves, legend_above
 from attn.plots.style import COLOURS, SIGNED, WEIGHTS, WIDTH, as_array
 
 _INK = "Greys"  # images: paper white, ink black
@@ -26,38 +27,54 @@ def _around(ax: Axes, row: float, column: float, size: float, colour: str = COLO
     ax.add_patch(box)
 
 
-def two_ways_to_look(image: Tensor, at: tuple[int, int], kernel: Tensor, weights: Tensor) -> Figure:
-    """One pixel's new value twice: by a convolution, from the window around it and with fixed numbers
-    `kernel` (width, width); by attention, from all pixels and with `weights` (rows, columns) computed from
-    the image.
+def two_ways_to_look(
+    image: Tensor, at: tuple[int, int], kernel: Tensor, weights: Tensor, results: tuple[Tensor, Tensor]
+) -> Figure:
+    """One pixel's new value twice, a row each: by a convolution, from the window around it and with fixed
+    numbers `kernel` (width, width); by attention, from all pixels and with `weights` (rows, columns) computed
+    from the image. Last in each row: the new values of all pixels, `results` (rows, columns) of each.
     """
-    figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.3), width_ratios=(8, 7, 8, 8))
+    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 5))
     half = kernel.shape[0] // 2
-    titles = "a convolution looks\nat a window", "attention looks\nat everything"
-    for ax, title in zip(axes[::2], titles, strict=True):
-        ax.imshow(as_array(image), cmap=_INK)
-        _bare(ax, title)
-        ax.add_patch(Circle(at[::-1], 0.25, color=COLOURS[1]))
-    _around(axes[0], at[0] - half, at[1] - half, kernel.shape[0])
-    _around(axes[2], 0, 0, image.shape[0])
+    titles = ("a convolution looks\nat a window", "attention looks\nat everything")
+    for line, title, result in zip(axes, titles, results, strict=True):
+        line[0].imshow(as_array(image), cmap=_INK)
+        _bare(line[0], title)
+        most = float(result.abs().max())
+        picture = line[2].imshow(as_array(result), cmap=SIGNED, vmin=-most, vmax=most)
+        _bare(line[2], "the new values")
+        figure.colorbar(picture, ax=line[2], shrink=0.8)
+        for ax in (line[0], line[2]):
+            ax.spines[:].set_visible(True)
+            ax.add_patch(Circle(at[::-1], 0.25, color=COLOURS[1]))
+    _around(axes[0, 0], at[0] - half, at[1] - half, kernel.shape[0])
+    _around(axes[1, 0], 0, 0, image.shape[0])
     largest = float(kernel.abs().max())
-    axes[1].imshow(as_array(kernel), cmap=SIGNED, vmin=-2 * largest, vmax=2 * largest)
+    axes[0, 1].imshow(as_array(kernel), cmap=SIGNED, vmin=-2 * largest, vmax=2 * largest)
     for (row, column), value in np.ndenumerate(as_array(kernel)):
-        axes[1].text(column, row, f"{value:g}", ha="center", va="center")
-    _bare(axes[1], "with fixed numbers,\nits kernel")
-    axes[3].imshow(as_array(weights), cmap=WEIGHTS, vmin=0)
-    axes[3].add_patch(Circle(at[::-1], 0.25, color=COLOURS[1]))
-    _bare(axes[3], "with weights computed\nfrom the image")
+        axes[0, 1].text(column, row, f"{value:g}", ha="center", va="center")
+    _bare(axes[0, 1], "with fixed numbers,\nits kernel")
+    picture = axes[1, 1].imshow(as_array(weights), cmap=WEIGHTS, vmin=0)
+    figure.colorbar(picture, ax=axes[1, 1], shrink=0.8)
+    axes[1, 1].add_patch(Circle(at[::-1], 0.25, color=COLOURS[1]))
+    _bare(axes[1, 1], "with weights computed\nfrom the image")
     return figure
 
 
 def image_as_sets(image: Tensor, sets: Mapping[str, Tensor], columns: int = 16) -> Figure:
     """An image, and beside it its vectors as one picture per title: (vectors, pixels), a vector's pixels one
-    under the other, `columns` vectors in a line.
+    under the other, `columns` vectors in a line. Of the last set one vector is framed, here and there.
     """
     figure, axes = plt.subplots(1, 1 + len(sets), figsize=(WIDTH, 2.6), width_ratios=[2.4, *[4] * len(sets)])
     axes[0].imshow(as_array(image), cmap=_INK)
     _bare(axes[0], f"{image.shape[0]} x {image.shape[1]} pixels")
+    *_, last = sets.values()
+    size, framed = round(last.shape[1] ** 0.5), min(10, len(last) - 1)
+    for edge in range(0, image.shape[0] + 1, size):
+        axes[0].axhline(edge - 0.5, color=COLOURS[0], linewidth=0.5, clip_on=False)
+        axes[0].axvline(edge - 0.5, color=COLOURS[0], linewidth=0.5, clip_on=False)
+    row, column = divmod(framed, image.shape[1] // size)
+    _around(axes[0], size * row, size * column, size)
     for ax, (title, vectors) in zip(axes[1:], sets.items(), strict=True):
         lines = as_array(vectors).reshape(-1, columns, vectors.shape[1])
         height, gap = lines.shape[2], 1
@@ -71,6 +88,10 @@ def image_as_sets(image: Tensor, sets: Mapping[str, Tensor], columns: int = 16) 
                 box = Rectangle(corner, 1, height, fill=False, edgecolor=COLOURS[0], linewidth=0.8)
                 box.set_clip_on(False)
                 ax.add_patch(box)
+        if vectors is last:
+            down, k = divmod(framed, columns)
+            corner = (k - 0.5, down * (height + gap) - 0.5)
+            ax.add_patch(Rectangle(corner, 1, height, fill=False, edgecolor=COLOURS[1], linewidth=2.5))
         _bare(ax, title)
     return figure
 
@@ -117,19 +138,41 @@ def looked_at(images: Tensor, weights: Mapping[str, Tensor], size: int) -> Figur
     return figure
 
 
-def kernel_masks(image: Tensor, masks: Tensor, at: tuple[int, int]) -> Figure:
-    """For one pixel, where each head of a convolution by attention looks: masks (cells, queries, keys)."""
-    cells, columns = len(masks), image.shape[1]
-    figure, axes = plt.subplots(1, cells, figsize=(WIDTH, 1.35))
-    query = at[0] * columns + at[1]
-    for i, (ax, mask) in enumerate(zip(axes, masks, strict=True)):
-        ax.imshow(as_array(image), cmap=_INK, alpha=0.6)
-        ax.add_patch(Circle(at[::-1], 0.35, color=COLOURS[1]))
-        for key in mask[query].nonzero().flatten().tolist():
-            ax.add_patch(
-                Rectangle((key % columns - 0.5, key // columns - 0.5), 1, 1, color=COLOURS[0], alpha=0.75)
-            )
-        _bare(ax, f"head {i + 1}")
+def painted_over(series: Mapping[str, Tensor], numbers: Sequence[int]) -> Figure:
+    """Share of right answers against the number of patches that are painted over: one panel per order, a thin
+    line for each model (models, numbers) and a thick one for their mean.
+    """
+    figure, axes = plt.subplots(1, len(series), figsize=(WIDTH, 2.8), sharey=True, squeeze=False)
+    for i, (ax, (name, values)) in enumerate(zip(axes[0], series.items(), strict=True)):
+        for line in as_array(values):
+            ax.plot(numbers, line, color=COLOURS[i], linewidth=0.8, alpha=0.6)
+        ax.plot(numbers, as_array(values).mean(axis=0), color=COLOURS[i], linewidth=3)
+        ax.set(title=name, xticks=list(numbers), ylim=(0, 1))
+        ax.title.set_fontsize(10)
+    axes[0, 0].set_ylabel("share of right answers")
+    figure.supxlabel("patches painted over, of 16", fontsize=11)
+    return figure
+
+
+def kernel_masks(image: Tensor, masks: Tensor, places: Mapping[str, tuple[int, int]]) -> Figure:
+    """Where each head of a convolution by attention looks, for one pixel per title: masks (cells, queries,
+    keys), the heads arranged as the cells of their square kernel.
+    """
+    width, columns = round(len(masks) ** 0.5), image.shape[1]
+    figure = plt.figure(figsize=(WIDTH, 0.55 * WIDTH))
+    for part, (title, at) in zip(
+        figure.subfigures(1, len(places), squeeze=False)[0], places.items(), strict=True
+    ):
+        part.suptitle(title, fontsize=11)
+        query = at[0] * columns + at[1]
+        for i, (ax, mask) in enumerate(zip(part.subplots(width, width).flat, masks, strict=True)):
+            ax.imshow(as_array(image), cmap=_INK, alpha=0.5)
+            for key in mask[query].nonzero().flatten().tolist():
+                corner = (key % columns - 0.5, key // columns - 0.5)
+                ax.add_patch(Rectangle(corner, 1, 1, color=COLOURS[0], alpha=0.8))
+            ax.add_patch(Circle(at[::-1], 0.28, color=COLOURS[1]))
+            _bare(ax, f"head {i + 1}" if mask[query].any() else f"head {i + 1}: nothing")
+            ax.spines[:].set_visible(True)
     return figure
 
 
@@ -137,6 +180,7 @@ def heads_needed(series: Mapping[str, Tensor], heads: Sequence[int]) -> Figure:
     """Share of a kernel that is left out, against the number of heads, one marked line per name."""
     figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
     curves(series, heads, ax=ax, xlabel="heads", ylabel="squared error, share of the kernel")
+    ax.set_title("What h heads leave out of a random 3 x 3 kernel")
     for line, marker in zip(ax.lines, "so^", strict=False):
         line.set_marker(marker)
     ax.set(ylim=(0, 1), xticks=list(heads))
@@ -154,14 +198,15 @@ def learnt_centres(runs: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
                 ax.add_patch(
                     Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="#eeeeee", edgecolor="white")
                 )
-        for head, (start, end) in enumerate(zip(as_array(before), as_array(after), strict=True)):
-            colour = COLOURS[head % len(COLOURS)]
-            ax.plot([start[1], end[1]], [start[0], end[0]], color=colour, linewidth=1, alpha=0.6)
-            ax.plot(start[1], start[0], "x", color=colour)
-            ax.plot(end[1], end[0], "o", color=colour, markersize=7)
+        starts, ends = as_array(before), as_array(after)
+        for start, end in zip(starts, ends, strict=True):
+            ax.plot([start[1], end[1]], [start[0], end[0]], color="grey", linewidth=0.8)
+        ax.plot(starts[:, 1], starts[:, 0], "x", color="grey", label="start")
+        ax.plot(ends[:, 1], ends[:, 0], "o", color=COLOURS[0], markersize=7, label="after training")
         ax.set(xlim=(-2.2, 2.2), ylim=(2.2, -2.2), aspect="equal", xlabel="columns to the right")
         ax.set_title(title, fontsize=10)
     axes[0].set_ylabel("rows down")
+    legend_above(figure, axes[0])
     return figure
 
 
@@ -194,11 +239,11 @@ def effective_field(field: Tensor, widths: Mapping[str, Sequence[float]], depths
     picture = left.imshow(as_array(field), cmap=WEIGHTS, vmin=0, vmax=1)
     side, theory = field.shape[0], 1 + 2 * depths[-1]
     _around(left, (side - theory) / 2, (side - theory) / 2, theory)
-    _bare(left, f"{depths[-1]} layers: frame = theory")
+    _bare(left, f"{depths[-1]} layers (frame: theory, {theory} wide)")
     figure.colorbar(picture, ax=left, shrink=0.75, label="gradient, largest = 1")
     curves(widths, depths, ax=right, xlabel="layers", ylabel="width in pixels", log="xy")
     right.set_xticks(depths, [str(d) for d in depths])
-    ticks = [5, 10, 20, 40, 60]
+    ticks = [5, 10, 20, 40, theory]
     right.set_yticks(ticks, [str(t) for t in ticks])
     right.minorticks_off()
     for line, marker in zip(right.lines, "so", strict=False):
@@ -213,7 +258,7 @@ def data_curves(
 ) -> Figure:
     """Accuracy against the number of training images, one panel per title: sizes and, per model, accuracies
     (seeds, sizes). A model "x, shifted" has the colour of "x", and is dashed, without a band. Controls are
-    grey, guessing is dotted.
+    grey, guessing is dotted (where it is above the axis, which begins at 0.4).
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 4.4), sharey=True)
     for ax, (title, (sizes, models)) in zip(axes, panels.items(), strict=True):
@@ -228,13 +273,16 @@ def data_curves(
             line.set_markersize(4)
         for (name, values), style in zip(controls[title].items(), ("-", "-."), strict=False):
             ax.plot(sizes, as_array(values), style, color="grey", linewidth=1, label=name)
-        ax.axhline(chance[title], color="black", linestyle=":", linewidth=1, label="guessing")
+        if chance[title] > 0.4:
+            ax.axhline(chance[title], color="black", linestyle=":", linewidth=1, label="guessing")
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
         ax.minorticks_off()
         ax.set_ylim(0.4, 1.01)
         if legend := ax.get_legend():
             legend.remove()
     axes[0].set_ylabel("share of right answers")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=10)
+    named: dict[str, Artist] = {}
+    for ax in axes:
+        named |= {name: handle for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=4, fontsize=10)
     return figure
