@@ -171,7 +171,7 @@ def kernel_masks(image: Tensor, masks: Tensor, places: Mapping[str, tuple[int, i
                 corner = (key % columns - 0.5, key // columns - 0.5)
                 ax.add_patch(Rectangle(corner, 1, 1, color=COLOURS[0], alpha=0.8))
             ax.add_patch(Circle(at[::-1], 0.28, color=COLOURS[1]))
-            _bare(ax, f"head {i + 1}" if mask[query].any() else f"head {i + 1}: nothing")
+            _bare(ax, f"head {i + 1}" if mask[query].any() else f"{i + 1}: nothing")
             ax.spines[:].set_visible(True)
     return figure
 
