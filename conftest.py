@@ -11,7 +11,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--real-data", choices=tags.CHOICES, default="auto", help="run cells tagged real-data")
 
 
+# Every notebook in Colab's environment: what takes longest begins first, so that it does not end last.
+LONGEST = "tests/test_colab.py"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     for item in items:
         cell = getattr(item, "cell", None)  # only nbval's items have one
         if cell is None:

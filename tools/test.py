@@ -22,8 +22,9 @@ def parts(pytest_arguments: list[str]) -> dict[str, list[str]]:
         name for name in notebooks if name != "exercises"
     ]  # tests/grading runs these, blank and solved
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
-    # Two files at a time. A notebook's cells need each other, so a file is never split.
-    side_by_side = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile"]
+    # Two files at a time. A notebook's cells need each other, so a file is never split. In the order of
+    # conftest.py: xdist's own begins with the files of most tests, and ends with a long one alone.
+    side_by_side = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
     return {
         "ruff check": ["ruff", "check", "--quiet", *code, *notebooks],
         "ruff format": ["ruff", "format", "--quiet", "--check", *code, *notebooks],
