@@ -5,6 +5,7 @@ behind for the next submission, or makes the judge fail.
 """
 
 import ctypes
+import math
 import os
 import random
 import shutil
@@ -24,7 +25,7 @@ import torch
 from attn.grading import examine, load
 from attn.grading.calling import call, question_of
 from attn.grading.checking import VISIBLE_SEED, judge
-from attn.grading.exercise import Exercise, chapter, chapters
+from attn.grading.exercise import Case, Exercise, chapter, chapters
 from attn.grading.fence import PACKAGE, Fence, Limits, available
 from attn.grading.judge import _Asked, _Process, grade_notebook, hidden_seeds
 from attn.grading.marks import Row
@@ -392,6 +393,15 @@ def wrong_bodies(exercise: Exercise) -> list[tuple[Any, ...]]:
     ]
 
 
+def says_the_answer(exercise: Exercise, case: Case, outcome: Outcome) -> bool:
+    """Whether a frame holds by chance the number that is asked for: torn bytes often come to about 0."""
+    right = exercise.reference[case.name] if exercise.holds_values else None
+    numbers = outcome.arrays[case.name].numbers if case.name in outcome.arrays else ()
+    if not isinstance(right, int | float) or len(numbers) != 1 or not isinstance(numbers[0], float):
+        return False
+    return math.isclose(numbers[0], right, rel_tol=1e-2, abs_tol=1e-2)
+
+
 def mutated(frame: bytes, draw: random.Random) -> bytes:
     made = bytearray(frame)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
@@ -440,7 +450,7 @@ def test_a_hundred_thousand_hostile_frames_neither_earn_a_point_nor_stop_the_jud
             liar.replies.append(lie)
             outcome = asked.call(case, VISIBLE_SEED)
             frames += 1
-            if outcome.trouble != "crashed":
+            if outcome.trouble != "crashed" and not says_the_answer(exercise, case, outcome):
                 accepted += 1
                 kept[accepted % len(kept)][case.name] = outcome
         for chosen in kept:
