@@ -10,7 +10,7 @@ no gradient.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,10 +20,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attn import masks
 from attn.core import attend
+from attn.recurrence import Cell
 from attn.scores import Additive
 from attn.watching import Watchable
-
-Cell = Literal["lstm", "gru", "rnn"]
 
 
 class WindowMLP(nn.Module):

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attn.tasks.saved_vocabulary import vocabulary_from_dict
 from attn.tasks.vocabulary import BOS, EOS, PAD, VocabularyLike
 
 Pair = tuple[str, str]
@@ -76,6 +75,9 @@ class TranslationTask(ABC):
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "TranslationTask":
         """The task whose `to_dict` gave `state`, without sentences. ValueError if an entry is missing."""
+        # Here, because it loads the tokenizers library, which most tasks never use.
+        from attn.tasks.saved_vocabulary import vocabulary_from_dict
+
         try:
             source = vocabulary_from_dict(state["source"])
             target = source if state["target"] is None else vocabulary_from_dict(state["target"])
